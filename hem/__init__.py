@@ -1,0 +1,1 @@
+"""Hard examples from video: detect once, keep the evidence, mine by query, replay with weights."""

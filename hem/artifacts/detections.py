@@ -1,0 +1,70 @@
+"""Detections of a video as one Parquet file."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hem.artifacts.files import read_table, write_table
+from hem.structures import FrameGap, VideoDetections, VideoInfo
+
+
+def header_of(detections: VideoDetections) -> dict[str, Any]:
+    """Return all of a VideoDetections that is not a column, as JSON-like values."""
+    finite = np.isfinite(detections.floor_score)
+    return {
+        "video": asdict(detections.video),
+        "frame_times_s": [None if np.isnan(t) else float(t) for t in detections.frame_times_s],
+        "gaps": [asdict(gap) for gap in detections.gaps],
+        "score_range": detections.score_range,
+        "floor_score": float(detections.floor_score) if finite else None,
+        "class_names": list(detections.class_names),
+    }
+
+
+def from_columns(columns: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> VideoDetections:
+    """Build a VideoDetections from columns and the header that header_of made."""
+    score_range = header["score_range"]
+    return VideoDetections(
+        video=VideoInfo(**header["video"]),
+        frame_index=columns["frame_index"],
+        boxes_xyxy=columns["boxes_xyxy"],
+        scores=columns["scores"],
+        labels=columns["labels"],
+        frame_times_s=np.array(
+            [np.nan if t is None else t for t in header["frame_times_s"]], dtype=np.float64
+        ),
+        gaps=tuple(FrameGap(**gap) for gap in header["gaps"]),
+        score_range=None if score_range is None else (float(score_range[0]), float(score_range[1])),
+        floor_score=float("-inf") if header["floor_score"] is None else float(header["floor_score"]),
+        class_names=tuple(header["class_names"]),
+    )
+
+
+def columns_of(detections: VideoDetections) -> dict[str, np.ndarray]:
+    """Return the columns of a VideoDetections by name."""
+    return {
+        "frame_index": detections.frame_index,
+        "boxes_xyxy": detections.boxes_xyxy,
+        "scores": detections.scores,
+        "labels": detections.labels,
+    }
+
+
+def save_detections(
+    path: Path, detections: VideoDetections, made_by: Mapping[str, str] | None = None
+) -> None:
+    """Write one video's detections; ``made_by`` records digests (detector, video) of what made them."""
+    header = {**header_of(detections), "made_by": dict(made_by or {})}
+    write_table(path, "detections", columns_of(detections), header=header)
+
+
+def load_detections(path: Path) -> VideoDetections:
+    """Read one video's detections.
+
+    Raises:
+        HemError: if the file is absent, damaged or of another schema.
+    """
+    return from_columns(*read_table(path, "detections"))

@@ -1,0 +1,186 @@
+"""Files that are whole or not there, with a schema name and the digests of what made them."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hem.errors import HemError
+
+_HEADER = b"hem"
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's content, 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_of(value: object) -> str:
+    """Return the sha256 of a JSON-like value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; on success it is renamed to ``path``.
+
+    After an exception or a kill ``path`` is as it was before: absent, or the older whole file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary directory beside ``path``; on success it is renamed to ``path``.
+
+    Raises:
+        HemError: if ``path`` exists already (a finished artifact is never overwritten).
+    """
+    if path.exists():
+        raise HemError(f"{path} exists already; remove it or choose another directory")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_parts(directory: Path) -> None:
+    """Delete what a killed run left half-written directly under ``directory``."""
+    for part in directory.glob(".*.part"):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def write_json(
+    path: Path,
+    kind: str,
+    payload: Mapping[str, Any],
+    *,
+    version: int = 1,
+    made_by: Mapping[str, str] | None = None,
+) -> None:
+    """Write ``payload`` as JSON with ``schema`` = ``hem/<kind>/<version>`` and ``made_by`` digests.
+
+    NaN and infinity are refused (JSON has neither): what was not measured is None.
+    """
+    document = {"schema": f"hem/{kind}/{version}", "made_by": dict(made_by or {}), **payload}
+    try:
+        text = json.dumps(document, indent=1, allow_nan=False, default=_plain)
+    except ValueError as error:
+        raise HemError(f"{path}: a number that is not finite cannot be written; use null") from error
+    with whole_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, kind: str, *, version: int = 1) -> dict[str, Any]:
+    """Read what write_json wrote.
+
+    Raises:
+        HemError: if the file is absent, is not JSON, or has another schema or version.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HemError(f"{path} is not there") from None
+    except (ValueError, RecursionError) as error:
+        raise HemError(f"{path} is not readable JSON: {error}") from None
+    _check_schema(path, document.get("schema") if isinstance(document, dict) else None, kind, version)
+    return dict(document)
+
+
+def _check_schema(path: Path, found: object, kind: str, version: int) -> None:
+    expected = f"hem/{kind}/{version}"
+    if found != expected:
+        raise HemError(
+            f"{path} has schema {found!r}, expected {expected!r}: made by another version or program"
+        )
+
+
+def write_table(
+    path: Path,
+    kind: str,
+    columns: Mapping[str, np.ndarray | Sequence[Any]],
+    *,
+    header: Mapping[str, Any] | None = None,
+    version: int = 1,
+) -> None:
+    """Write equally long columns as Parquet; ``header`` (JSON-like) goes into the file's metadata.
+
+    A 2-D array becomes a column of fixed-size lists.
+    """
+    arrays = {}
+    for name, column in columns.items():
+        if isinstance(column, np.ndarray) and column.ndim == 2:
+            flat = pa.array(np.ascontiguousarray(column).reshape(-1))
+            arrays[name] = pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
+        else:
+            arrays[name] = pa.array(column)
+    document = {"schema": f"hem/{kind}/{version}", "header": dict(header or {})}
+    table = pa.table(arrays).replace_schema_metadata({_HEADER: json.dumps(document, default=_plain).encode()})
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path, kind: str, *, version: int = 1) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what write_table wrote: columns as numpy arrays (lists as 2-D), and the header.
+
+    Raises:
+        HemError: if the file is absent, damaged, or has another schema or version.
+    """
+    if not path.is_file():
+        raise HemError(f"{path} is not there")
+    try:
+        table = pq.read_table(path, memory_map=False)
+        document = json.loads((table.schema.metadata or {}).get(_HEADER, b"{}"))
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise HemError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    _check_schema(path, document.get("schema"), kind, version)
+    columns: dict[str, np.ndarray] = {}
+    for name in table.column_names:
+        column = table.column(name).combine_chunks()
+        if pa.types.is_fixed_size_list(column.type):
+            width = column.type.list_size
+            columns[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        else:
+            columns[name] = column.to_numpy(zero_copy_only=False)
+    return columns, dict(document.get("header", {}))

@@ -1,0 +1,1 @@
+"""Labelled images: one reader per dataset format, the embedded world, augmentation."""

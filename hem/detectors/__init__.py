@@ -1,0 +1,1 @@
+"""Networks behind one protocol, with weighted and partly labelled losses."""

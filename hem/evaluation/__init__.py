@@ -1,0 +1,1 @@
+"""Benchmark protocols, video figures, purity of what was mined, paired comparison."""

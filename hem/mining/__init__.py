@@ -1,0 +1,1 @@
+"""From detections to evidence, and from evidence to hard examples."""

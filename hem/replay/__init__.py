@@ -1,0 +1,1 @@
+"""Mined frames as a weighted, partly labelled dataset."""

@@ -1,0 +1,1 @@
+"""Videos: finding them, decoding them, streaming their frames."""
