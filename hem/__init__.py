@@ -1,1 +1,3 @@
 """Hard examples from video: detect once, keep the evidence, mine by query, replay with weights."""
+
+__version__ = "0.1.0"

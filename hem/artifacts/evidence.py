@@ -1,0 +1,80 @@
+"""Evidence of one video as one directory of Parquet files, whole or not there."""
+
+from pathlib import Path
+
+import numpy as np
+
+from hem.artifacts.detections import load_detections, save_detections
+from hem.artifacts.files import digest_of, read_table, whole_directory, write_table
+from hem.errors import HemError
+from hem.structures.evidence import CollectSettings, Evidence, NeighbourTable, ResponseTable
+
+_NAMES = ("detections", "frames", "neighbours", "responses")
+
+
+def save_evidence(directory: Path, evidence: Evidence) -> None:
+    """Write one video's evidence to ``directory`` (which must not exist yet).
+
+    Files: ``detections.parquet``, ``frames.parquet`` (flags, and the collect settings in its header),
+    ``neighbours.parquet``, ``responses.parquet``. Each carries the digests of the video, the detector
+    and the collect settings.
+
+    Raises:
+        HemError: if ``directory`` exists already.
+    """
+    settings = evidence.collected.plain()
+    made_by = {
+        "video": evidence.detections.video.digest,
+        "detector": evidence.detector_digest,
+        "collect": digest_of(settings),
+    }
+    flags = {"cut_before": evidence.cut_before, "duplicate": evidence.duplicate}
+    header = {
+        "made_by": made_by,
+        "collected": settings,
+        "detector_calls": evidence.detector_calls,
+        "elicit_calls": evidence.elicit_calls,
+    }
+    near, answers = evidence.neighbours, evidence.responses
+    with whole_directory(directory) as temporary:
+        save_detections(temporary / "detections.parquet", evidence.detections, made_by)
+        write_table(temporary / "frames.parquet", "evidence_frames", flags, header=header)
+        columns = {name: getattr(near, name) for name in near.__dataclass_fields__}
+        write_table(
+            temporary / "neighbours.parquet", "evidence_neighbours", columns, header={"made_by": made_by}
+        )
+        columns = {name: getattr(answers, name) for name in answers.__dataclass_fields__}
+        write_table(
+            temporary / "responses.parquet", "evidence_responses", columns, header={"made_by": made_by}
+        )
+
+
+def load_evidence(directory: Path) -> Evidence:
+    """Read what save_evidence wrote.
+
+    Raises:
+        HemError: if a file is absent, damaged, of another schema, or from another pass.
+    """
+    missing = [name for name in _NAMES if not (directory / f"{name}.parquet").is_file()]
+    if missing:
+        raise HemError(f"{directory} is not evidence of one video: it lacks {missing[0]}.parquet")
+    detections = load_detections(directory / "detections.parquet")
+    flags, header = read_table(directory / "frames.parquet", "evidence_frames")
+    near, near_header = read_table(directory / "neighbours.parquet", "evidence_neighbours")
+    answers, answer_header = read_table(directory / "responses.parquet", "evidence_responses")
+    for name, other in (("neighbours", near_header), ("responses", answer_header)):
+        if other.get("made_by") != header["made_by"]:
+            raise HemError(f"{directory / name}.parquet comes from another pass than frames.parquet")
+    if digest_of(header["collected"]) != header["made_by"]["collect"]:
+        raise HemError(f"{directory / 'frames.parquet'}: the collect settings were changed afterwards")
+    return Evidence(
+        detections=detections,
+        cut_before=flags["cut_before"].astype(np.bool_),
+        duplicate=flags["duplicate"].astype(np.bool_),
+        collected=CollectSettings.from_plain(header["collected"]),
+        neighbours=NeighbourTable(**near),
+        responses=ResponseTable(**answers),
+        detector_digest=header["made_by"]["detector"],
+        detector_calls=int(header["detector_calls"]),
+        elicit_calls=int(header["elicit_calls"]),
+    )

@@ -1,0 +1,90 @@
+"""From the command line to checked values: the only module, with the entry points, that knows Hydra."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hem.config import suggest
+from hem.errors import HemError
+
+EXIT_USER_ERROR = 2
+
+
+def conf_dir() -> Path:
+    """Return the configuration folder: a checkout's own ``conf/`` wins over the copy in a wheel."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package.parent / "conf", package / "conf"):
+        if (candidate / "train.yaml").is_file():
+            return candidate
+    raise HemError(f"no conf/ beside or inside {package}: hem is not installed completely")
+
+
+def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[], Any]]:
+    """Make a command of a function that takes the composed configuration as plain values.
+
+    A HemError ends the command with its message alone and exit status 2.
+    """
+
+    def decorate(work: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
+        def task(config: DictConfig) -> Any:  # noqa: ANN401
+            try:
+                return work(plain(config))
+            except HemError as error:
+                print(f"hem: {error}", file=sys.stderr, flush=True)
+                raise SystemExit(EXIT_USER_ERROR) from None
+
+        task.__module__ = work.__module__
+        return hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)
+
+    return decorate
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return a composed configuration as plain values, interpolations resolved.
+
+    Raises:
+        HemError: naming a value that is still ``???`` or an interpolation that leads nowhere.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise HemError("configuration: give " + ", ".join(f"{key}=…" for key in missing))
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise HemError(f"configuration: {str(error).splitlines()[0]}") from None
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def group_file(group: str, name: str) -> dict[str, Any]:
+    """Return the plain content of ``conf/<group>/<name>.yaml``, without its defaults list.
+
+    Raises:
+        HemError: if there is no such file; the message names those that exist.
+    """
+    folder = conf_dir() / group
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise HemError(f"configuration: no {group}/{name}{suggest(name, known)}")
+    loaded = OmegaConf.load(folder / f"{name}.yaml")
+    assert isinstance(loaded, DictConfig)
+    values = plain(loaded)
+    values.pop("defaults", None)
+    return values
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted keys in which two configurations differ."""
+    keys: list[str] = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            keys += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            keys.append(f"{prefix}{key}")
+    return keys
