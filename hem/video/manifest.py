@@ -1,0 +1,217 @@
+"""Finding videos and saying who they are: ids, digests, size and rate."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hem.artifacts import digest_of, sha256_file, whole_file
+from hem.errors import HemError
+from hem.structures import VideoInfo
+from hem.video.image_folder_source import images_of
+from hem.video.pyav_source import probe_stream
+
+VIDEO_SUFFIXES = (
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
+    ".ts", ".webm", ".wmv",
+)  # fmt: skip
+LIST_SUFFIXES = (".txt", ".lst")
+_NAMED = 5
+
+_digests: dict[tuple[str, int, int], str] = {}
+
+
+@dataclass(frozen=True)
+class SkippedVideo:
+    """A file that looked like a video and cannot be read; ``reason`` is one sentence."""
+
+    video_id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The videos of a scan in order of their ids, and those that had to be left out.
+
+    Behaves as a sequence of its videos.
+    """
+
+    videos: tuple[VideoInfo, ...]
+    skipped: tuple[SkippedVideo, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __iter__(self) -> Iterator[VideoInfo]:
+        return iter(self.videos)
+
+    def __getitem__(self, index: int) -> VideoInfo:
+        return self.videos[index]
+
+
+def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path | None = None) -> Manifest:
+    """Find videos and look into each one.
+
+    Args:
+        root: a video file; a folder, searched with all folders below it (hidden names left out);
+            a text file (.txt, .lst) with one path a line, relative ones counted from the file's own
+            folder, ``#`` starting a comment; an fsspec URL of a file or folder; or several of these.
+        cache_dir: where URLs are copied to; needed for URLs only. A copy is used again while the
+            remote file's key (size, time or checksum, as its storage has it) is the same.
+
+    A video's id is its POSIX path relative to the folder; the file name for a single file; for a
+    list the line as written if it is relative and stays below the list's folder, else the file name.
+
+    Raises:
+        HemError: if something named is not there, no file has an accepted suffix, two ids are
+            equal, or none of the videos can be read. Single unreadable ones go to ``skipped``.
+    """
+    roots = [root] if isinstance(root, str | Path) else list(root)
+    if not roots:
+        raise HemError("no videos named: the list of paths is empty")
+    found = [pair for entry in roots for pair in _found(str(entry), cache_dir)]
+    _refuse_equal_ids(found)
+    videos: list[VideoInfo] = []
+    skipped: list[SkippedVideo] = []
+    for video_id, path in sorted(found):
+        try:
+            videos.append(probe(path, video_id))
+        except HemError as error:
+            skipped.append(SkippedVideo(video_id, str(path), str(error)))
+    if not videos:
+        reasons = "; ".join(entry.reason for entry in skipped[:_NAMED])
+        more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+        raise HemError(
+            f"none of the {len(skipped)} videos under {_names(roots)} can be read: {reasons}{more}"
+        )
+    return Manifest(tuple(videos), tuple(skipped))
+
+
+def probe(path: str | Path, video_id: str | None = None) -> VideoInfo:
+    """Return what is known of one video file without reading it through; ``n_frames`` is None.
+
+    Raises:
+        HemError: if it cannot be opened or no frame decodes.
+    """
+    path = Path(path)
+    facts = probe_stream(str(path))
+    return VideoInfo(video_id or path.name, _digest(path), str(path), facts.width, facts.height, facts.fps)
+
+
+def frames_as_video(folder: str | Path, fps: float, video_id: str | None = None) -> VideoInfo:
+    """Return a folder of images as a video: image k by name (numbers as numbers) is frame k.
+
+    The digest covers names and contents.
+
+    Raises:
+        HemError: if the folder is not there, holds no image, or its first one cannot be read.
+    """
+    from PIL import Image, ImageOps
+
+    folder = Path(folder)
+    images = images_of(folder) if folder.is_dir() else []
+    if not images:
+        raise HemError(f"{folder} is not a folder that holds images")
+    try:
+        with Image.open(images[0]) as image:
+            width, height = ImageOps.exif_transpose(image).size
+    except (OSError, ValueError, SyntaxError) as error:
+        raise HemError(f"{images[0]} cannot be read as an image ({error})") from None
+    digest = digest_of([[path.name, _digest(path)] for path in images])
+    name = video_id or folder.resolve().name
+    return VideoInfo(name, digest, str(folder), width, height, fps, len(images))
+
+
+def _digest(path: Path) -> str:
+    """Return the file's sha256; computed once in this process while size and time stay the same."""
+    status = path.stat()
+    key = (str(path.absolute()), status.st_size, status.st_mtime_ns)
+    if key not in _digests:
+        _digests[key] = sha256_file(path)
+    return _digests[key]
+
+
+def _found(root: str, cache_dir: str | Path | None) -> list[tuple[str, Path]]:
+    if "://" in root:
+        return _fetched(root, cache_dir)
+    path = Path(root)
+    if path.is_dir():
+        return _in_folder(path)
+    if not path.is_file():
+        raise HemError(f"videos={root} is not there")
+    if path.suffix.lower() in LIST_SUFFIXES:
+        return _in_list(path)
+    return [(path.name, path)]
+
+
+def _in_folder(folder: Path) -> list[tuple[str, Path]]:
+    found = []
+    for directory, names, files in os.walk(folder):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(directory) / name
+            if path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                found.append((path.relative_to(folder).as_posix(), path))
+    if not found:
+        raise HemError(f"no video in {folder}: looked for {' '.join(VIDEO_SUFFIXES)}")
+    return found
+
+
+def _in_list(path: Path) -> list[tuple[str, Path]]:
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        text = line.split("#")[0].strip()
+        if not text:
+            continue
+        video = path.parent / text
+        if not video.is_file():
+            raise HemError(f"{path} names {text}, which is not there (looked for {video})")
+        pure = PurePosixPath(Path(text).as_posix())
+        inside = not pure.is_absolute() and ".." not in pure.parts
+        found.append((pure.as_posix() if inside else video.name, video))
+    if not found:
+        raise HemError(f"{path} lists no video")
+    return found
+
+
+def _fetched(url: str, cache_dir: str | Path | None) -> list[tuple[str, Path]]:
+    import fsspec
+
+    if cache_dir is None:
+        raise HemError(f"videos={url} is remote: name a folder for local copies with cache_dir")
+    try:
+        files, remote = fsspec.core.url_to_fs(url)
+        folder = files.isdir(remote)
+        paths = sorted(files.find(remote)) if folder else [remote]
+        wanted = [p for p in paths if not folder or PurePosixPath(p).suffix.lower() in VIDEO_SUFFIXES]
+        found = []
+        for source in wanted:
+            name = PurePosixPath(source).relative_to(remote) if folder else PurePosixPath(source).name
+            key = hashlib.sha256(f"{url}|{source}|{files.ukey(source)}".encode()).hexdigest()[:16]
+            copy = Path(cache_dir) / key / PurePosixPath(source).name
+            if not copy.is_file():
+                with whole_file(copy) as temporary:
+                    files.get_file(source, str(temporary))
+            found.append((str(name), copy))
+    except (OSError, ValueError, ImportError) as error:
+        raise HemError(f"videos={url} cannot be fetched ({error})") from None
+    if not found:
+        raise HemError(f"no video in {url}: looked for {' '.join(VIDEO_SUFFIXES)}")
+    return found
+
+
+def _refuse_equal_ids(found: Sequence[tuple[str, Path]]) -> None:
+    first: dict[str, Path] = {}
+    for video_id, path in found:
+        if video_id in first:
+            raise HemError(
+                f"two videos have the id {video_id!r}: {first[video_id]} and {path}; "
+                "scan a folder above both, or rename one"
+            )
+        first[video_id] = path
+
+
+def _names(roots: Sequence[str | Path]) -> str:
+    return ", ".join(str(entry) for entry in roots[:_NAMED]) + (" …" if len(roots) > _NAMED else "")

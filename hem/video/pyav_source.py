@@ -1,0 +1,331 @@
+"""PyAV: the reference decoder. Goes on after damage, and says what was lost."""
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from hem.errors import HemError
+from hem.video.reader import DecoderFailed, FrameReader, RawFrame, RawGap, Selection
+
+# Containers that store no presentation times: AVI gives decoding order instead, raw streams nothing.
+_WITHOUT_TIMES = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "obu", "ivf_raw"})
+# After damage, pictures built on the damaged one are wrong until the next key frame. A stream that
+# has none within this time (x264's default is 250 frames) is believed again, or it would be lost.
+MAX_DOUBT_S = 10.0
+_MAX_ERRORS_IN_A_ROW = 200
+
+
+@dataclass(frozen=True)
+class StreamFacts:
+    """What one look at a file says: size as displayed, nominal rate, and what decoders get wrong.
+
+    Attributes:
+        width, height: pixels of the first frame that decodes, rotation applied.
+        fps: nominal frames per second (25 where the file says nothing).
+        rotation: degrees counter-clockwise by which frames are turned for display: 0, 90, 180, 270.
+        has_times: whether the container stores presentation times.
+        container, codec: short names, such as ``mov,mp4,…`` and ``h264``.
+        claimed_frames: what the header says, or 0. Never to be trusted.
+    """
+
+    width: int
+    height: int
+    fps: float
+    rotation: int
+    has_times: bool
+    container: str
+    codec: str
+    claimed_frames: int
+
+
+def probe_stream(path: str) -> StreamFacts:
+    """Open a file and decode up to its first good frame.
+
+    Raises:
+        HemError: if it cannot be opened, has no video stream, or no frame decodes; the message
+            starts with the path.
+    """
+    reader = PyavReader(path, 0.0, Selection(0, 1))
+    try:
+        for _ in reader.frames():
+            return reader.facts()
+    finally:
+        reader.close()
+    raise HemError(f"{path}: no frame decodes; the file is damaged or holds none")
+
+
+class PyavReader(FrameReader):
+    """Reads through PyAV.
+
+    Args:
+        path: a local file.
+        fps: nominal rate for sources without timestamps; 0 takes the file's own.
+        selection: the frames wanted; others are decoded but not converted.
+        threads: decoding threads, 0 = the codec library's choice. Never changes a result.
+
+    A frame is lost when its packet is refused, when the decoder marks it corrupt, or when it comes
+    after either and before the next key frame (see MAX_DOUBT_S). Lost frames are numbered by the
+    timestamps of their packets, so the frames after a gap keep their true numbers. With several
+    threads an error cannot be tied to its packet, so at the first one the file is read again from
+    its start by one thread: slower, for damaged files only, and the same for any thread count.
+    """
+
+    def __init__(self, path: str, fps: float, selection: Selection, threads: int = 0) -> None:
+        super().__init__(path, fps, selection)
+        self._open(threads)
+        if not self.fps > 0:
+            self.fps = _rate(self._stream)
+        self._has_times = not set(self._container.format.name.split(",")) & _WITHOUT_TIMES
+        self._turns = 0
+        self._size: tuple[int, int] | None = None
+
+    def _open(self, threads: int) -> None:
+        self._container = _open(self.path)
+        self._stream = _video_stream(self.path, self._container)
+        self._single = threads == 1
+        self._stream.thread_type = "NONE" if self._single else "AUTO"
+        self._stream.codec_context.thread_count = threads
+        # Without this the decoder paints over damage and hands the picture out as if it were sound.
+        self._stream.codec_context.options = {"err_detect": "explode"}
+        self._pending: list[int] = []
+        self._next = 0
+        self._refused = 0
+        self._packets = 0
+        self._newest_pts = -1
+        self._doubt: str | None = None
+        self._doubt_first = 0
+        self._doubt_pts = -1
+
+    def facts(self) -> StreamFacts:
+        """Return what is known of the stream once the first frame was read."""
+        width, height = self._size or (0, 0)
+        if self._turns % 2:
+            width, height = height, width
+        return StreamFacts(
+            width,
+            height,
+            self.fps,
+            90 * self._turns,
+            self._has_times,
+            self._container.format.name,
+            self._stream.codec_context.name,
+            int(self._stream.frames or 0),
+        )
+
+    def frames(self) -> Iterator[RawFrame]:
+        """See FrameReader.frames."""
+        done = 0
+        try:
+            for raw in self._numbered():
+                done = raw.frame_index + 1
+                yield raw
+            return
+        except _DamagedError:
+            self.close()
+            self._open(threads=1)
+        yield from (raw for raw in self._numbered() if raw.frame_index >= done)
+
+    def _numbered(self) -> Iterator[RawFrame]:
+        for frame in self._decoded():
+            index = self._number(frame)
+            if index is None:
+                continue
+            if self.selection.is_past(index):
+                return
+            yield RawFrame(index, self._time(frame), self._pixels(frame, index))
+        self._finish()
+
+    def _decoded(self) -> Iterator[Any]:
+        errors = 0
+        for packet in self._packets_of_stream():
+            self._packets += bool(packet.size)
+            # packets cut away by an edit list are never shown
+            if packet.size and not packet.is_discard and packet.pts is not None:
+                heapq.heappush(self._pending, packet.pts)
+                self._newest_pts = max(self._newest_pts, packet.pts)
+            try:
+                decoded = packet.decode()
+                errors = 0
+            except av.FFmpegError as error:
+                errors += 1
+                self._refused += 1
+                self._start_doubt(f"decoder: {error.strerror or error}", packet.pts)
+                decoded = () if packet.size else self._drain()
+            yield from decoded
+            if errors > _MAX_ERRORS_IN_A_ROW:
+                self.error = f"{self.path}: {errors} packets in a row do not decode; gave up"
+                return
+
+    def _packets_of_stream(self) -> Iterator[Any]:
+        """Demux, going on after errors of the container."""
+        errors = 0
+        while True:
+            try:
+                for packet in self._container.demux(self._stream):
+                    errors = 0
+                    yield packet
+                return
+            except av.FFmpegError as error:
+                errors += 1
+                self._start_doubt(f"container: {error.strerror or error}", self._newest_pts)
+                if errors > _MAX_ERRORS_IN_A_ROW:
+                    self.error = f"{self.path}: the container cannot be read on ({error.strerror or error})"
+                    return
+
+    def _drain(self) -> list[Any]:
+        """After an error while flushing, take the frames that are still inside the decoder."""
+        frames: list[Any] = []
+        for _ in range(_MAX_ERRORS_IN_A_ROW):
+            try:
+                more = self._stream.codec_context.decode(None)
+            except EOFError:
+                break
+            except av.FFmpegError:
+                continue
+            if not more:
+                break
+            frames.extend(more)
+        return frames
+
+    def _start_doubt(self, reason: str, pts: int | None) -> None:
+        """Believe nothing until a key frame later than the packet with this timestamp."""
+        if not self._single:
+            raise _DamagedError
+        if self._doubt is None:
+            self._doubt = reason
+            self._doubt_first = self._next
+        self._doubt_pts = max(self._doubt_pts, self._newest_pts if pts is None else pts)
+
+    def _number(self, frame: av.VideoFrame) -> int | None:
+        """Return the frame's true number, or None if it must not be believed."""
+        if frame.is_corrupt:
+            self._start_doubt("decoder: frame marked corrupt", frame.pts)
+        self._next += self._lost_before(frame)
+        index = self._next
+        self._next += 1
+        if self._doubt is None:
+            return index
+        later = frame.pts is None or frame.pts > self._doubt_pts
+        waited_s = (index - self._doubt_first) / self.fps
+        if not later or frame.is_corrupt or not (frame.key_frame or waited_s >= MAX_DOUBT_S):
+            return None
+        self._end_doubt(index)
+        return index
+
+    def _lost_before(self, frame: av.VideoFrame) -> int:
+        """Return how many frames were lost just before this one; 0 while nothing went wrong."""
+        older = 0
+        if frame.pts is not None:
+            while self._pending and self._pending[0] < frame.pts:
+                heapq.heappop(self._pending)
+                older += 1
+            if self._pending and self._pending[0] == frame.pts:
+                heapq.heappop(self._pending)
+        refused, self._refused = self._refused, 0
+        if self._doubt is None:
+            return 0  # packets that never show, such as VP8's hidden reference frames
+        return older if self._has_times else refused
+
+    def _end_doubt(self, index: int) -> None:
+        if index > self._doubt_first:
+            self.gaps.append(RawGap(self._doubt_first, index, self._doubt or ""))
+        self._doubt = None
+
+    def _finish(self) -> None:
+        if self._doubt is not None:
+            self._next += len(self._pending) if self._has_times else self._refused
+            self._end_doubt(self._next)
+        self.n_frames = self._next
+        claimed = int(self._stream.frames or 0)
+        if self.error is None and claimed > max(self._packets, self._next):
+            self.error = f"{self.path}: the header claims {claimed} frames, the file ends after {self._next}"
+        if self.error is not None:
+            self.gaps.append(RawGap(self._next, None, self.error))
+
+    def _time(self, frame: av.VideoFrame) -> float | None:
+        if not self._has_times or frame.pts is None or frame.time_base is None:
+            return None
+        return float(frame.pts * frame.time_base)
+
+    def _pixels(self, frame: av.VideoFrame, index: int) -> NDArray[np.uint8] | None:
+        if self._size is None:
+            self._size = (frame.width, frame.height)
+            self._turns = round(frame.rotation / 90) % 4
+        if not self.selection.wants(index):
+            return None
+        if (frame.width, frame.height) != self._size:
+            note = f"frame size changes at frame {index}: scaled to {self._size[0]}x{self._size[1]}"
+            if not any(known.startswith("frame size changes") for known in self.notes):
+                self.notes.append(note)
+            width, height = self._size
+            frame = frame.reformat(width=width, height=height, format="rgb24")
+        try:
+            pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+        except (av.FFmpegError, ValueError) as error:
+            raise DecoderFailed(f"frames in {frame.format.name} cannot be made RGB ({error})") from None
+        return np.rot90(pixels, self._turns) if self._turns else pixels
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+
+class _DamagedError(Exception):
+    """Damage met while several threads decode."""
+
+
+def packet_times(path: str) -> list[float]:
+    """Return the timestamps in seconds of all packets that are shown, in order of presentation.
+
+    Reads the container without decoding. A packet without a timestamp gives NaN (at the end).
+    """
+    container = _open(path)
+    with container:
+        stream = _video_stream(path, container)
+        times = []
+        try:
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    pts, unit = packet.pts, packet.time_base
+                    times.append(math.nan if pts is None or unit is None else float(pts * unit))
+        except av.FFmpegError:
+            times.append(math.nan)
+    return sorted(times, key=lambda time_s: (math.isnan(time_s), time_s))
+
+
+def _open(path: str) -> InputContainer:
+    if not Path(path).is_file():
+        raise HemError(f"{path} is not there, or is not a file")
+    if Path(path).stat().st_size == 0:
+        raise HemError(f"{path}: the file is empty")
+    try:
+        return av.open(str(Path(path).absolute()), metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise HemError(f"{path} cannot be opened as a video ({reason})") from None
+
+
+def _video_stream(path: str, container: InputContainer) -> VideoStream:
+    for stream in container.streams.video:
+        disposition = getattr(stream, "disposition", None)
+        if not (disposition and "attached_pic" in str(disposition).lower()):
+            return stream
+    container.close()
+    raise HemError(f"{path} has no video stream")
+
+
+def _rate(stream: VideoStream) -> float:
+    for name in ("average_rate", "guessed_rate", "base_rate"):
+        rate = getattr(stream, name, None)
+        if rate and 0 < float(rate) <= 1000:
+            return float(rate)
+    return 25.0

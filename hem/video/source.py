@@ -1,0 +1,316 @@
+"""One way to read a video, whatever decodes it: ``open_source``."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Collection, Generator, Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+
+from hem.errors import HemError
+from hem.structures import FrameBatch, FrameGap, VideoInfo, VideoReport
+from hem.video.guarded import GuardedReader
+from hem.video.image_folder_source import ImageFolderReader
+from hem.video.reader import ChainReader, FrameReader, RawFrame, Selection, load_reader, timed_frames
+from hem.video.torchcodec_source import missing_for_cuda
+
+Decoder = Literal["auto", "decord", "pyav", "torchcodec"]
+DeviceChoice = Literal["cpu", "cuda", "auto"]
+Guard = Literal["auto", "always", "never"]
+
+DECORD = "hem.video.decord_source:DecordReader"
+PYAV = "hem.video.pyav_source:PyavReader"
+TORCHCODEC = "hem.video.torchcodec_source:TorchcodecReader"
+_CPU_CHAIN = {"auto": (PYAV,), "pyav": (PYAV,), "decord": (DECORD, PYAV), "torchcodec": (TORCHCODEC, PYAV)}
+
+_log = logging.getLogger(__name__)
+
+
+class FrameSource:
+    """The selected frames of one video, in order, as FrameBatch; read once, forward.
+
+    ``frames`` of each batch is a uint8 (B, 3, H, W) view of an array stored row by row as
+    (B, H, W, 3), so it is not contiguous: decoders give pixels that way, and reordering 720p
+    frames costs as much as decoding them. Call ``.contiguous()`` where the layout matters.
+
+    Args:
+        video: what is read.
+        reader: opened reader of that video.
+        batch_size: frames in a batch, >= 1; only the last one may be smaller.
+        device: where batches are put.
+        prefetch: batches decoded ahead in a thread, 0 for none. More takes memory, not time.
+    """
+
+    def __init__(
+        self, video: VideoInfo, reader: FrameReader, batch_size: int, device: torch.device, prefetch: int = 2
+    ) -> None:
+        if batch_size < 1 or prefetch < 0:
+            raise HemError(f"batch_size must be >= 1 and prefetch >= 0, got {batch_size} and {prefetch}")
+        self.video = video
+        self._reader = reader
+        self._batch_size = batch_size
+        self._device = device
+        self._prefetch = prefetch
+        self._started = False
+        self._iterator: Generator[FrameBatch, None, None] | None = None
+
+    def __iter__(self) -> Iterator[FrameBatch]:
+        if self._started:
+            raise RuntimeError(f"{self.video.video_id}: a frame source is read once; open another one")
+        self._started = True
+        batches = self._batches()
+        self._iterator = ahead(batches, self._prefetch) if self._prefetch else batches
+        return self._iterator
+
+    def report(self) -> VideoReport:
+        """Return how reading went; ``video.n_frames`` is None unless the end was reached."""
+        reader = self._reader
+        video = VideoInfo(
+            self.video.video_id,
+            self.video.digest,
+            self.video.path,
+            self.video.width,
+            self.video.height,
+            self.video.fps,
+            reader.n_frames,
+        )
+        return VideoReport(video, tuple(FrameGap(*gap) for gap in reader.gaps), reader.error)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was repaired or done otherwise than asked, one sentence each."""
+        return tuple(self._reader.notes)
+
+    def close(self) -> None:
+        """Stop decoding and free everything; harmless when called twice."""
+        if self._iterator is not None:
+            self._iterator.close()  # ends the decoding thread before its file is closed
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _batches(self) -> Generator[FrameBatch, None, None]:
+        group = _Group(self.video, self._batch_size, self._device)
+        for frame in timed_frames(self._reader):
+            if frame.pixels is not None and group.add(frame):
+                yield group.batch()
+        if len(group):
+            yield group.batch()
+        for note in self._reader.notes:
+            _log.info("%s: %s", self.video.video_id, note)
+
+
+class _Group:
+    """Collects frames into one array until a batch is full."""
+
+    def __init__(self, video: VideoInfo, size: int, device: torch.device) -> None:
+        self._video, self._size, self._device = video, size, device
+        self._clear()
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def _clear(self) -> None:
+        self._indices: list[int] = []
+        self._times: list[float] = []
+        self._buffer: Any = None
+
+    def add(self, frame: RawFrame) -> bool:
+        """Copy a frame in; True when the batch is full."""
+        pixels = frame.pixels
+        if self._buffer is None:
+            shape = (self._size, *pixels.shape)
+            on_gpu = isinstance(pixels, torch.Tensor)
+            self._buffer = (
+                torch.empty(shape, dtype=torch.uint8, device=pixels.device)
+                if on_gpu
+                else np.empty(shape, dtype=np.uint8)
+            )
+        elif isinstance(self._buffer, torch.Tensor) and not isinstance(pixels, torch.Tensor):
+            pixels = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)  # the GPU gave up midway
+        self._buffer[len(self._indices)] = pixels
+        self._indices.append(frame.frame_index)
+        self._times.append(float(frame.time_s or 0.0))
+        return len(self._indices) == self._size
+
+    def batch(self) -> FrameBatch:
+        """Return what was collected and start anew."""
+        pixels = self._buffer[: len(self._indices)]
+        if isinstance(pixels, np.ndarray):
+            pixels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        batch = FrameBatch(
+            self._video,
+            pixels.to(self._device),
+            torch.tensor(self._indices, dtype=torch.int64),
+            torch.tensor(self._times, dtype=torch.float64),
+        )
+        self._clear()
+        return batch
+
+
+_END = object()
+
+
+def ahead(batches: Generator[FrameBatch, None, None], depth: int) -> Generator[FrameBatch, None, None]:
+    """Yield the same batches, up to ``depth`` of them made ahead in a thread.
+
+    An exception of the thread is raised here, after the batches before it. Closing the iterator
+    (or dropping it) ends the thread.
+    """
+    ready: queue.Queue[object] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(item: object) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                if not put(batch):
+                    return
+            put(_END)
+        except BaseException as error:
+            put(error)
+        finally:
+            batches.close()
+
+    thread = threading.Thread(target=work, name="hem-decode", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not _END:
+            if isinstance(item, BaseException):
+                raise item
+            assert isinstance(item, FrameBatch)
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def open_source(
+    video: VideoInfo,
+    decoder: Decoder = "auto",
+    device: DeviceChoice = "cpu",
+    batch_size: int = 8,
+    *,
+    start_frame: int = 0,
+    end_frame: int | None = None,
+    stride: int = 1,
+    only: Collection[int] | None = None,
+    guard: Guard = "auto",
+    stall_s: float = 30.0,
+    prefetch: int = 2,
+    threads: int = 0,
+) -> FrameSource:
+    """Open a video for reading from its beginning to its end.
+
+    Args:
+        video: from ``scan_videos`` or ``frames_as_video``; ``path`` may be a file or a folder of images.
+        decoder: ``auto`` takes torchcodec for cuda, else PyAV (see experiments/benchmarks/decode_rate.py
+            for why). decord hands files that it gets wrong to PyAV and notes it.
+        device: ``cuda`` decodes on the GPU and is an error where that cannot be; ``auto`` does so
+            where it can and logs why where it cannot; ``cpu`` never.
+        batch_size: frames in a batch. Changes no result.
+        start_frame, end_frame, stride, only: see Selection. Frames before ``start_frame`` are decoded
+            and dropped: seeking is not exact.
+        guard: ``always`` decodes in a process that is ended when it hangs; ``never`` in this one;
+            ``auto`` guards decord only, which is known to hang.
+        stall_s: seconds without a frame after which a guarded decoder counts as hanging, > 0. Lower
+            ends a hang sooner, but may end a slow machine's honest work.
+        prefetch: batches decoded ahead.
+        threads: decoding threads, 0 = the library's choice. Changes no result.
+
+    Raises:
+        HemError: for an unknown choice, a file that is absent or unreadable, a decoder that is not
+            installed, or ``device=cuda`` without what it needs.
+    """
+    check_settings(decoder, device, guard)
+    selection = Selection(start_frame, end_frame, stride, None if only is None else frozenset(only))
+    if not Path(video.path).exists() or not video.path:
+        raise HemError(f"{video.video_id}: {video.path or 'its file'} is not there")
+    where = _torch_device(device)
+    if Path(video.path).is_dir():
+        folder = ImageFolderReader(video.path, video.fps, selection)
+        return FrameSource(video, folder, batch_size, where, prefetch)
+    guarded = guard == "always" or (guard == "auto" and decoder == "decord")
+    openers: list[tuple[str, Callable[[Selection], FrameReader]]] = []
+    if _decodes_on_gpu(decoder, device):
+        openers.append((f"{TORCHCODEC} on the GPU", partial(_open_on_gpu, video)))
+    for name in _CPU_CHAIN[decoder]:
+        opener = partial(_open_guarded, name, stall_s) if guarded else partial(_open_here, name)
+        openers.append((name, partial(opener, video, threads)))
+    reader = ChainReader(video.path, video.fps, selection, openers)
+    return FrameSource(video, reader, batch_size, where, 0 if guarded else prefetch)
+
+
+def check_settings(decoder: str, device: str, guard: str) -> None:
+    """Raise HemError for an unknown choice, or one that cannot work on this machine whatever the file."""
+    for name, value, choices in (
+        ("decoder", decoder, get_args(Decoder)),
+        ("device", device, get_args(DeviceChoice)),
+        ("guard", guard, get_args(Guard)),
+    ):
+        if value not in choices:
+            raise HemError(f"video.{name}={value!r} is not known; choose one of {', '.join(choices)}")
+    if decoder in ("decord", "torchcodec") and find_spec(decoder) is None:
+        raise HemError(
+            f"video.decoder={decoder} needs the package {decoder}, which is not installed; "
+            "install it, or choose decoder=auto"
+        )
+    if device == "cuda" and decoder in ("auto", "torchcodec"):
+        missing = missing_for_cuda()
+        if missing is not None:
+            raise HemError(f"video.device=cuda cannot decode on a GPU here: {missing}; or use device=auto")
+    _torch_device(device)
+
+
+def _decodes_on_gpu(decoder: str, device: str) -> bool:
+    if device == "cpu" or decoder in ("decord", "pyav"):
+        return False
+    missing = missing_for_cuda()
+    if missing is not None:
+        _log.warning("video.device=%s decodes on the CPU: %s", device, missing)
+    return missing is None
+
+
+def _open_on_gpu(video: VideoInfo, selection: Selection) -> FrameReader:
+    from hem.video.torchcodec_source import TorchcodecReader
+
+    return TorchcodecReader(video.path, video.fps, selection, device="cuda")
+
+
+def _open_here(name: str, video: VideoInfo, threads: int, selection: Selection) -> FrameReader:
+    return load_reader(name)(video.path, video.fps, selection, threads)
+
+
+def _open_guarded(
+    name: str, stall_s: float, video: VideoInfo, threads: int, selection: Selection
+) -> FrameReader:
+    return GuardedReader(name, video.path, video.fps, selection, stall_s=stall_s, threads=threads)
+
+
+def _torch_device(device: str) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise HemError("video.device=cuda, but torch sees no CUDA device here; use video.device=cpu or auto")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,170 @@
+"""Decoders that hang, die or give up are survived, and what was read before is kept."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from hem.structures import FrameGap, VideoInfo
+from hem.video import guarded
+from hem.video.guarded import GuardedReader
+from hem.video.manifest import probe
+from hem.video.reader import ChainReader, DecoderFailed, FrameReader, Selection, timed_frames
+from hem.video.source import PYAV, FrameSource, ahead
+
+MakeVideo = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def fakes_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def guarded_source(video: VideoInfo, *names: str, stall_s: float = 30.0, **selection: int) -> FrameSource:
+    wanted = Selection(**selection)
+
+    def opened(name: str, part: Selection) -> FrameReader:
+        return GuardedReader(name, video.path, video.fps, part, stall_s=stall_s)
+
+    chain = ChainReader(video.path, video.fps, wanted, [(name, partial(opened, name)) for name in names])
+    return FrameSource(video, chain, 2, torch.device("cpu"), prefetch=0)
+
+
+def numbers(source: FrameSource) -> list[int]:
+    with source:
+        return [index for batch in source for index in batch.frame_indices.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("fake", "stall_s", "reason"),
+    [
+        ("fakes:Dies", 30.0, "killed by SIGSEGV"),
+        ("fakes:Quits", 30.0, "ended with status 3"),
+        ("fakes:GivesUp", 30.0, "fake: damage"),
+    ],
+)
+def test_frames_before_the_end_are_kept(
+    make_video: MakeVideo, fake: str, stall_s: float, reason: str
+) -> None:
+    video = VideoInfo("v.mp4", path=str(make_video(n=3)))
+    source = guarded_source(video, fake, stall_s=stall_s)
+    found = numbers(source)
+    report = source.report()
+    # a process that dies takes the chunk it was filling along; the gap starts where frames end
+    assert found == list(range(len(found)))
+    assert report.gaps == (FrameGap(len(found), None, report.gaps[0].reason),)
+    assert reason in report.gaps[0].reason
+    assert report.error is not None and video.path in report.error and reason in report.error
+    assert report.video.n_frames is None
+    if fake == "fakes:GivesUp":
+        assert found == [0, 1, 2, 3, 4]
+
+
+def test_a_hang_is_ended(make_video: MakeVideo) -> None:
+    video = VideoInfo("v.mp4", path=str(make_video(n=3)))
+    started = time.monotonic()
+    source = guarded_source(video, "fakes:SleepsAtOnce", stall_s=1.0)
+    assert numbers(source) == []
+    assert time.monotonic() - started < 60
+    assert source.report().gaps == (FrameGap(0, None, "no frame for 1 s, the decoder was ended"),)
+
+
+@pytest.mark.parametrize("fake", ["fakes:Dies", "fakes:GivesUp"])
+def test_the_next_decoder_goes_on(make_video: MakeVideo, fake: str) -> None:
+    path = make_video(n=12, height=4, width=6)
+    source = guarded_source(probe(path), fake, PYAV)
+    assert numbers(source) == list(range(12))
+    report = source.report()
+    assert report.error is None and not report.gaps and report.video.n_frames == 12
+    assert any("pyav goes on from frame" in note for note in source.notes)
+
+
+def test_the_stride_keeps_its_phase_when_the_next_decoder_goes_on(make_video: MakeVideo) -> None:
+    path = make_video(n=20, height=4, width=6)
+    source = guarded_source(probe(path), "fakes:GivesUp", PYAV, start_frame=1, stride=3, end_frame=15)
+    # the fake ignores the selection and gives frames 0..4; from then on the rest of 1, 4, 7, … is read
+    assert numbers(source) == [0, 1, 2, 3, 4, 7, 10, 13]
+
+
+@pytest.mark.parametrize(
+    ("reached", "expected"), [(0, 2), (2, 2), (3, 5), (5, 5), (6, 8), (11, 11), (12, None)]
+)
+def test_rest_of_a_selection(reached: int, expected: int | None) -> None:
+    rest = Selection(start_frame=2, end_frame=12, stride=3).from_frame(reached)
+    assert (rest and rest.start_frame) == expected
+
+
+def test_noise_on_standard_output_is_harmless(make_video: MakeVideo) -> None:
+    source = guarded_source(VideoInfo("v", path=str(make_video(n=3))), "fakes:Talks")
+    assert numbers(source) == [0, 1, 2, 3, 4]
+    assert source.report().error is None
+
+
+def test_a_slow_consumer_keeps_the_decoder_waiting(make_video: MakeVideo) -> None:
+    """A decoder that is ready stays at most three chunks ahead."""
+    video = VideoInfo("v", path=str(make_video(n=3)))
+    reader = GuardedReader("fakes:Long", video.path, 25.0, Selection())
+    frames = timed_frames(reader)
+    found = [next(frames).frame_index]
+    time.sleep(1.0)
+    ready = reader._answers.qsize()
+    assert ready <= guarded._SLOTS + 2  # chunks, and at most a few signs of life
+    found += [frame.frame_index for frame in frames]
+    assert found == list(range(400)) and reader.n_frames == 400
+
+
+def test_prefetch_is_bounded() -> None:
+    made: list[int] = []
+
+    def batches():  # type: ignore[no-untyped-def]
+        for k in range(300):
+            made.append(k)
+            yield _batch(k)
+
+    seen = 0
+    for batch in ahead(batches(), depth=2):
+        seen += 1
+        time.sleep(0.001)
+        # one in the consumer's hands, two waiting, one finished and waiting for room
+        assert len(made) - seen <= 3, batch.frame_indices
+    assert seen == 300
+
+
+def _batch(k: int):  # type: ignore[no-untyped-def]
+    from hem.structures import FrameBatch
+
+    return FrameBatch(
+        VideoInfo("v"), torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.tensor([k]), torch.tensor([0.1 * k])
+    )
+
+
+def test_an_error_in_the_thread_arrives_after_the_batches_before_it() -> None:
+    def batches():  # type: ignore[no-untyped-def]
+        yield _batch(0)
+        raise DecoderFailed("broken")
+
+    stream = ahead(batches(), depth=2)
+    assert next(stream).frame_indices.tolist() == [0]
+    with pytest.raises(DecoderFailed, match="broken"):
+        next(stream)
+
+
+def test_closing_leaves_no_process_and_no_file(make_video: MakeVideo) -> None:
+    reader = GuardedReader(PYAV, str(make_video(n=40)), 25.0, Selection())
+    frames = reader.frames()
+    next(frames)
+    process, directory = reader._process, reader._directory
+    assert process is not None and directory is not None and Path(directory).is_dir()
+    reader.close()
+    assert process.poll() is not None and not Path(directory).exists()
+
+
+def test_the_worker_starts_without_torch() -> None:
+    """Importing torch takes seconds, which every guarded video would pay."""
+    code = "import sys, hem.video.worker, hem.video.pyav_source; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

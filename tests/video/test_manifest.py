@@ -1,0 +1,109 @@
+"""Finding videos."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hem.errors import HemError
+from hem.video.manifest import VIDEO_SUFFIXES, scan_videos
+
+MakeVideo = Callable[..., Path]
+
+
+def test_folder_ids_digests_and_order(tmp_path: Path, make_video: MakeVideo) -> None:
+    first, second = make_video("in/b.mp4", n=2), make_video("in/a/z.MKV".lower(), n=2)
+    make_video("in/.hidden/c.mp4", n=2)
+    (tmp_path / "in" / "notes.txt").write_text("no video")
+    videos = scan_videos(tmp_path / "in")
+    assert [video.video_id for video in videos] == ["a/z.mkv", "b.mp4"]
+    assert [video.digest for video in videos] == [
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in (second, first)
+    ]
+    assert {(v.width, v.height, v.fps, v.n_frames) for v in videos} == {(64, 48, 25.0, None)}
+    assert len(videos) == 2 and videos[0].path == str(second) and not videos.skipped
+
+
+def test_single_file_and_several(make_video: MakeVideo) -> None:
+    one, two = make_video("x/one.mp4", n=2), make_video("y/two.mp4", n=2)
+    assert [video.video_id for video in scan_videos(str(one))] == ["one.mp4"]
+    assert [video.video_id for video in scan_videos([str(two), one.parent])] == ["one.mp4", "two.mp4"]
+
+
+def test_equal_ids_are_an_error(make_video: MakeVideo) -> None:
+    one, two = make_video("x/a.mp4", n=2), make_video("y/a.mp4", n=2)
+    with pytest.raises(HemError, match=r"two videos have the id 'a\.mp4'"):
+        scan_videos([one, two])
+
+
+def test_list_of_paths(tmp_path: Path, make_video: MakeVideo) -> None:
+    make_video("clips/a.mp4", n=2)
+    outside = make_video("b.mp4", n=2)
+    listing = tmp_path / "lists" / "videos.txt"
+    listing.parent.mkdir()
+    listing.write_text(f"# mine\n../clips/a.mp4  # relative\n\n{outside}\n")
+    assert [video.video_id for video in scan_videos(listing)] == ["a.mp4", "b.mp4"]
+    near = tmp_path / "near.txt"
+    near.write_text("clips/a.mp4\n")
+    assert [video.video_id for video in scan_videos(near)] == ["clips/a.mp4"]
+    near.write_text("clips/none.mp4\n")
+    with pytest.raises(HemError, match=r"names clips/none\.mp4"):
+        scan_videos(near)
+    near.write_text("# nothing\n")
+    with pytest.raises(HemError, match="lists no video"):
+        scan_videos(near)
+
+
+def test_no_video_names_the_folder_and_the_suffixes(tmp_path: Path) -> None:
+    with pytest.raises(HemError) as caught:
+        scan_videos(tmp_path)
+    assert str(tmp_path) in str(caught.value) and all(
+        suffix in str(caught.value) for suffix in VIDEO_SUFFIXES
+    )
+    with pytest.raises(HemError, match="is not there"):
+        scan_videos(tmp_path / "absent")
+    with pytest.raises(HemError, match="no videos named"):
+        scan_videos([])
+
+
+def test_unreadable_ones_are_named_and_the_rest_stays(
+    tmp_path: Path, make_video: MakeVideo, sound_only: Path
+) -> None:
+    make_video("in/good.mp4", n=2)
+    (tmp_path / "in" / "bad.mp4").write_bytes(b"nothing")
+    sound_only.rename(tmp_path / "in" / "sound.mp4")
+    found = scan_videos(tmp_path / "in")
+    assert [video.video_id for video in found] == ["good.mp4"]
+    assert [entry.video_id for entry in found.skipped] == ["bad.mp4", "sound.mp4"]
+    assert "bad.mp4" in found.skipped[0].reason and "no video stream" in found.skipped[1].reason
+    (tmp_path / "in" / "good.mp4").unlink()
+    with pytest.raises(HemError, match="none of the 2 videos") as caught:
+        scan_videos(tmp_path / "in")
+    assert "bad.mp4" in str(caught.value) and "sound.mp4" in str(caught.value)
+
+
+def test_the_digest_follows_the_content(make_video: MakeVideo) -> None:
+    path = make_video("a.mp4", n=2)
+    before = scan_videos(path)[0].digest
+    make_video("a.mp4", n=3)
+    os.utime(path, ns=(1, 1))
+    assert scan_videos(path)[0].digest == hashlib.sha256(path.read_bytes()).hexdigest() != before
+
+
+def test_urls_are_copied_once(tmp_path: Path, make_video: MakeVideo) -> None:
+    path = make_video("far/sub/a.mp4", n=2)
+    (tmp_path / "far" / "notes.txt").write_text("no video")
+    url = f"file://{tmp_path / 'far'}"
+    with pytest.raises(HemError, match="cache_dir"):
+        scan_videos(url)
+    cache = tmp_path / "cache"
+    (video,) = scan_videos(url, cache)
+    assert video.video_id == "sub/a.mp4" and Path(video.path).is_relative_to(cache)
+    written = Path(video.path).stat().st_mtime_ns
+    assert scan_videos(url, cache)[0].path == video.path
+    assert Path(video.path).stat().st_mtime_ns == written
+    assert video.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(HemError, match="cannot be fetched"):
+        scan_videos(f"file://{tmp_path}/absent.mp4", cache)
