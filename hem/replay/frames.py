@@ -1,0 +1,193 @@
+"""From mined boxes to the partly labelled target of each frame."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from hem.errors import HemError
+from hem.structures import HardExample, Kind, Target
+
+FrameKey = tuple[str, int]
+POSITIVE = frozenset({Kind.HARD_POSITIVE, Kind.PSEUDO_LABEL})
+CONFLICT_IOU = 0.5  # the value at which Target itself refuses a positive and a negative of one class
+DUPLICATE_IOU = 0.7  # above what non-maximum suppression of any detector here leaves standing
+
+
+def frame_name(key: FrameKey) -> str:
+    """Return how a frame is called in messages and in COCO files: ``video_id#000012``."""
+    return f"{key[0]}#{key[1]:06d}"
+
+
+def anchor_kinds(kinds: Collection[Kind]) -> frozenset[Kind]:
+    """Return the kinds whose presence makes a frame worth replaying.
+
+    Hard negatives and hard positives, if ``kinds`` has either; otherwise pseudo-labels. So
+    ``{hard_negative, pseudo_label}`` takes the frames with a flicker, adding ``hard_positive``
+    takes those with a gap too, and ``{pseudo_label}`` alone takes every frame with a pseudo-label.
+    """
+    used = frozenset(Kind(kind) for kind in kinds)
+    return (used & {Kind.HARD_NEGATIVE, Kind.HARD_POSITIVE}) or (used & {Kind.PSEUDO_LABEL})
+
+
+def by_frame(examples: Iterable[HardExample]) -> dict[FrameKey, list[HardExample]]:
+    """Group examples by frame, frames sorted, without repeats of one example id.
+
+    Of an example given twice (two rules, two rounds) the one of greatest weight stays; on a tie
+    the first by rule name and round.
+    """
+    best: dict[str, HardExample] = {}
+    for example in sorted(examples, key=lambda e: (-e.weight, e.rule, e.round)):
+        best.setdefault(f"{example.video_id}|{example.example_id}", example)
+    groups: dict[FrameKey, list[HardExample]] = {}
+    for example in best.values():
+        groups.setdefault((example.video_id, example.frame_index), []).append(example)
+    return {key: sorted(groups[key], key=_order) for key in sorted(groups)}
+
+
+def _order(example: HardExample) -> tuple[float, bool, str]:
+    """Greatest weight first; on a tie positives before negatives, then by id."""
+    return (-example.weight, example.kind not in POSITIVE, example.example_id)
+
+
+def anchors_of(examples: Iterable[HardExample], kinds: Collection[Kind]) -> list[HardExample]:
+    """Return the examples that make their frame worth replaying: of an anchor kind, weight > 0."""
+    wanted = anchor_kinds(kinds)
+    return [example for example in examples if example.kind in wanted and example.weight > 0]
+
+
+def frame_weights(examples: Sequence[HardExample], kinds: Collection[Kind]) -> dict[FrameKey, float]:
+    """Return the frames an arm with these ``kinds`` replays, each with its drawing weight.
+
+    The weight is the sum over the frame's anchors (see anchor_kinds), so drawing frames by it is
+    the same as drawing examples by their weights.
+    """
+    weights: dict[FrameKey, float] = {}
+    for key, group in by_frame(examples).items():
+        anchors = anchors_of(group, kinds)
+        if anchors:
+            weights[key] = float(sum(example.weight for example in anchors))
+    return weights
+
+
+def partial_targets(
+    examples: Sequence[HardExample],
+    kinds: Collection[Kind],
+    *,
+    background: Collection[Kind] = (),
+    soft_scores: bool = False,
+    tracker_score: float = 1.0,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> dict[FrameKey, Target]:
+    """Build the target of every frame that an arm with these ``kinds`` replays.
+
+    Pseudo-labels and hard positives become weighted boxes, hard negatives weighted negatives, and
+    ignore regions stay what they are, whatever ``kinds`` says. A kind that is *not* in ``kinds``
+    becomes an ignore region, so that an object left out is never taught as background; only the
+    kinds named in ``background`` are left out altogether (``{hard_negative}`` with kinds
+    ``{hard_negative, pseudo_label}`` trains as the paper did: flickers unlabelled, nothing more).
+
+    Where a negative overlaps a positive of its class with IoU >= 0.5, the one of lower weight
+    becomes an ignore region (on a tie the negative: a false negative costs recall). Of two positives
+    of one class with IoU >= 0.7, the one of lower weight is dropped: it is the same object. A frame
+    with no positive left is legal: it teaches background and negatives.
+
+    Args:
+        examples: mined boxes of any number of videos.
+        kinds: what the arm uses; also decides the frames (see anchor_kinds).
+        background: kinds that leave no trace in the target, although they may choose the frame.
+        soft_scores: fill ``Target.soft_scores`` with the teacher's scores; boxes that only a
+            tracker saw (score None) get ``tracker_score`` (in [0, 1]).
+        tracker_score: see ``soft_scores``. Lowering it trusts tracked boxes less.
+        sizes: (width, height) in pixels by video id; boxes are cut to the frame, and those with
+            nothing inside are left out.
+
+    Returns:
+        Targets by (video_id, frame_index), sorted; boxes in pixels of the original frame.
+
+    Raises:
+        HemError: if soft scores are asked for and a score lies outside [0, 1].
+    """
+    used = frozenset(Kind(kind) for kind in kinds)
+    silent = frozenset(Kind(kind) for kind in background)
+    targets: dict[FrameKey, Target] = {}
+    for key, group in by_frame(examples).items():
+        if not anchors_of(group, used):
+            continue
+        size = (sizes or {}).get(key[0])
+        inside = [cut for one in group if one.kind not in silent and (cut := _cut(one, size)) is not None]
+        positives, negatives, ignored = _sort_out(inside, used)
+        targets[key] = Target(
+            boxes_xyxy=_boxes(positives),
+            labels=torch.tensor([e.label for e in positives], dtype=torch.int64),
+            weights=torch.tensor([e.weight for e in positives], dtype=torch.float32),
+            negatives_xyxy=_boxes(negatives),
+            negative_labels=torch.tensor([e.label for e in negatives], dtype=torch.int64),
+            negative_weights=torch.tensor([e.weight for e in negatives], dtype=torch.float32),
+            ignore_xyxy=_boxes(ignored),
+            soft_scores=_soft(positives, tracker_score) if soft_scores else None,
+            name=frame_name(key),
+            conflict_iou=CONFLICT_IOU,
+        )
+    return targets
+
+
+def _cut(example: HardExample, size: tuple[int, int] | None) -> HardExample | None:
+    """Return the example with its box cut to the frame, or None if nothing of it is left."""
+    left, top, right, bottom = example.box_xyxy
+    if size is not None and size[0] > 0 and size[1] > 0:
+        width, height = size
+        left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
+    # Target keeps float32, in which a sliver may lose its extent
+    sides = torch.tensor([left, top, right, bottom], dtype=torch.float32)
+    if not (bool(sides[2] > sides[0]) and bool(sides[3] > sides[1])):
+        return None
+    return replace(example, box_xyxy=(left, top, right, bottom))
+
+
+def _sort_out(
+    examples: Sequence[HardExample], used: Collection[Kind]
+) -> tuple[list[HardExample], list[HardExample], list[HardExample]]:
+    """Split one frame's examples (greatest weight first) into positives, negatives and ignored."""
+    positives: list[HardExample] = []
+    negatives: list[HardExample] = []
+    ignored: list[HardExample] = []
+    for example in sorted(examples, key=_order):
+        if example.kind is Kind.IGNORE or example.kind not in used:
+            ignored.append(example)
+        elif example.kind in POSITIVE:
+            if example.weight == 0 or _overlaps(example, negatives, CONFLICT_IOU):
+                ignored.append(example)
+            elif not _overlaps(example, positives, DUPLICATE_IOU):
+                positives.append(example)
+        elif example.weight > 0:  # a negative of weight 0 teaches nothing and hides nothing
+            if _overlaps(example, positives, CONFLICT_IOU):
+                ignored.append(example)
+            else:
+                negatives.append(example)
+    return positives, negatives, ignored
+
+
+def _overlaps(example: HardExample, others: Sequence[HardExample], iou: float) -> bool:
+    same_class = [other for other in others if other.label == example.label]
+    if not same_class:
+        return False
+    # the same function on the same float32 numbers as in Target, so that both draw one line
+    return bool((box_iou(_boxes([example]), _boxes(same_class)) >= iou).any())
+
+
+def _boxes(examples: Sequence[HardExample]) -> Tensor:
+    return torch.tensor([e.box_xyxy for e in examples], dtype=torch.float32).reshape(-1, 4)
+
+
+def _soft(positives: Sequence[HardExample], tracker_score: float) -> Tensor:
+    for example in positives:
+        if example.score is not None and not 0 <= example.score <= 1:
+            raise HemError(
+                f"{frame_name((example.video_id, example.frame_index))}: soft labels need scores in "
+                f"[0, 1], got {example.score}; calibrate the scores or turn soft labels off"
+            )
+    scores = [tracker_score if e.score is None else e.score for e in positives]
+    return torch.tensor(scores, dtype=torch.float32)

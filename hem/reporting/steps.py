@@ -1,0 +1,68 @@
+"""The steps of a run on the terminal: one line or bar at a time, and the table at the end."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from hem.reporting.progress import Step, progress
+from hem.reporting.tables import print_comparison
+
+
+class Steps(AbstractContextManager["Steps"]):
+    """Shows whichever step reports; a new step's name ends the one before.
+
+    Args:
+        stream: where to; None = standard error.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._open = ExitStack()
+        self._name = ""
+        self._step: Step | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def progress(self, step: str, done: int, total: int | None, note: str = "") -> None:
+        """Show that ``done`` of ``total`` (None: unknown) units of a step are done."""
+        if step != self._name:
+            self._end()
+            kinds = {"train": "steps", "stills": "images", "world": "pictures"}
+            unit = kinds.get(step.split(" ")[0], "frames")
+            self._step = self._open.enter_context(progress(step, total, unit=unit, stream=self._stream))
+            self._name = step
+            self._step.done = max(done - 1, 0) if done <= 16 else done  # a resumed step's rate starts now
+        assert self._step is not None
+        self._step.total, self._step.note = total, note
+        self._step.advance(done - self._step.done)
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        self._end()
+        print(line, file=self._stream, flush=True)
+
+    def show(self, table: Table) -> None:
+        """Print a table."""
+        self._end()
+        Console().print(table)
+
+    def table(self, summary: Mapping[str, Any]) -> None:
+        """Print the comparison of a finished run."""
+        self._end()
+        print_comparison(summary)
+
+    def _end(self) -> None:
+        self._open.close()
+        self._open = ExitStack()
+        self._name, self._step = "", None
