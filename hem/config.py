@@ -219,6 +219,27 @@ class EvaluateConfig(Strict):
     output_dir: str
 
 
+class ReportConfig(Strict):
+    """``python -m hem.report``."""
+
+    run_dir: str
+
+
+class ConvertConfig(Strict):
+    """``python -m hem.convert``."""
+
+    data: Node
+    output_dir: str
+
+
+class ExportConfig(Strict):
+    """``python -m hem.export``."""
+
+    replay: str = Field(..., description="a replay round, or the folder of an arm's rounds")
+    format: Literal["coco", "yolo"] = "coco"
+    output_dir: str
+
+
 def check(schema: type[Model], values: Mapping[str, Any]) -> Model:
     """Return ``values`` as ``schema``.
 

@@ -1,0 +1,31 @@
+"""``python -m hem.convert``: a labelled dataset in any format that hem reads, as COCO JSON."""
+
+from pathlib import Path
+from typing import Any
+
+from hem.compose import entry
+from hem.config import ConvertConfig, check
+from hem.data.base import DetectionDataset
+from hem.data.bundle import DataBundle
+from hem.data.convert import to_coco_json
+from hem.errors import HemError
+from hem.instantiate import instantiate
+from hem.reporting.steps import Steps
+
+
+@entry("convert")
+def main(values: dict[str, Any]) -> None:
+    """Write ``train.json`` and ``test.json`` into ``output_dir``."""
+    config = check(ConvertConfig, values)
+    bundle: DataBundle = instantiate(config.data, "data", DataBundle)
+    with Steps() as steps:
+        for name, part in (("train", bundle.train), ("test", bundle.test)):
+            if not isinstance(part, DetectionDataset):
+                raise HemError(f"data.{name} is not a dataset that hem reads from files")
+            path = Path(config.output_dir) / f"{name}.json"
+            counts = to_coco_json(part, path)
+            steps.say(f"{path}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""``python -m hem.mine``: hard examples from video and a checkpoint, detections, or stored evidence."""
+
+from pathlib import Path
+from typing import Any
+
+from hem.api import MiningResult, mine_evidence, mine_videos
+from hem.compose import entry
+from hem.config import MineConfig, check
+from hem.errors import HemError
+from hem.instantiate import instantiate
+from hem.mining.presets import Preset
+from hem.replay.round import write_round
+from hem.replay.select import Caps
+from hem.reporting.mined import mined_table
+from hem.reporting.steps import Steps
+from hem.structures import VideoInfo
+from hem.structures.evidence import CollectSettings
+from hem.training.checkpoint import detector_from, load_checkpoint
+from hem.training.measure import accelerator_of
+from hem.training.video_data import VideoData
+from hem.video.manifest import frames_as_video, scan_videos
+
+
+@entry("mine")
+def main(values: dict[str, Any]) -> None:
+    """Mine, write ``output_dir`` and print a row for each video."""
+    config = check(MineConfig, values)
+    preset = instantiate(config.mining, "mining", Preset)
+    output = Path(config.output_dir)
+    with Steps() as steps:
+        if config.evidence is not None:
+            result = mine_evidence(Path(config.evidence), preset, output_dir=output, seed=config.seed)
+        else:
+            result = _from_video(config, preset, output, steps)
+        if config.keep_frames:
+            _keep_frames(config, result, output)
+        steps.show(mined_table(result.rows, result.seconds))
+        steps.say(f"written to {output}")
+
+
+def _videos(config: MineConfig, steps: Steps) -> list[VideoInfo]:
+    if (config.videos is None) == (config.frames is None):
+        raise HemError("give videos=PATH or frames=FOLDER (or evidence=DIR)")
+    if config.frames is not None:
+        return [frames_as_video(config.frames, config.frames_fps)]
+    assert config.videos is not None
+    found = scan_videos(config.videos)
+    for one in found.skipped:
+        steps.say(f"skipped {one.path}: {one.reason}")
+    return list(found.videos)
+
+
+def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) -> MiningResult:
+    collect = instantiate(config.collect, "collect", CollectSettings)
+    detector = None
+    if config.checkpoint is not None:
+        path = Path(config.checkpoint)
+        detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
+    return mine_videos(
+        _videos(config, steps),
+        preset,
+        detector=detector,
+        detections=None if config.detections is None else Path(config.detections),
+        detections_format=config.detections_format,
+        class_names=config.class_names,
+        collect=collect,
+        video=config.video,
+        output_dir=output,
+        seed=config.seed,
+        say=lambda done: steps.progress("mining", done, None),
+    )
+
+
+def _keep_frames(config: MineConfig, result: MiningResult, output: Path) -> None:
+    videos = [one.detections.video for one in result.evidence]
+    names = next((tuple(one.detections.class_names) for one in result.evidence), ())
+    highest = max((example.label for example in result.examples), default=1)
+    names = names or tuple(f"class {label}" for label in range(1, highest + 1))
+    caps = Caps(config.replay.max_frames, config.replay.max_per_video, config.replay.max_per_track)
+    write_round(
+        output / "replay" / "round_001",
+        1,
+        result.examples,
+        videos,
+        VideoData(videos, config.video).reread,
+        names,
+        caps=caps,
+        image_format=config.replay.image_format,
+    )
+
+
+if __name__ == "__main__":
+    main()

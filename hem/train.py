@@ -1,0 +1,184 @@
+"""``python -m hem.train +experiment=NAME``: baseline, mining, arms, and their comparison."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hem.artifacts import remove_parts, save_coco, save_examples, write_json
+from hem.building import build_parts, truth_folder
+from hem.compose import entry
+from hem.config import TrainConfig, check
+from hem.data.video_truth import truth_for
+from hem.errors import HemError
+from hem.measured import measured
+from hem.reporting.run_log import RunLog
+from hem.reporting.run_report import write_report
+from hem.reporting.steps import Steps
+from hem.structures import VideoInfo, VideoTruth
+from hem.training.checkpoint import load_checkpoint
+from hem.training.experiment import EXAMPLES, Experiment
+from hem.training.measure import STILLS, figures, load_stills, point_of, targets_of
+from hem.training.stages import StageStore
+from hem.training.summary import MinedBy, mining_figures, summary
+
+SUMMARY = "summary.json"
+CONFIG = "config.json"
+
+
+@entry("train")
+def main(values: dict[str, Any]) -> float | None:
+    """Run an experiment; returns the objective that sweeps minimise or maximise, if one is named."""
+    config = check(TrainConfig, values)
+    run = Path(config.output_dir)
+    run.mkdir(parents=True, exist_ok=True)
+    remove_parts(run)
+    plain = config.model_dump(mode="json")
+    with (
+        Steps() as steps,
+        RunLog(config.logger, run, name=config.name, seed=config.seed, config=plain) as log,
+    ):
+        document = run_experiment(config, run, steps, log)
+    return objective(document, config)
+
+
+def run_experiment(config: TrainConfig, run: Path, steps: Steps, log: RunLog) -> dict[str, Any]:
+    """Run every stage that is not finished, write the run directory, and return the summary."""
+    started = time.monotonic()
+    if config.checkpoint is not None:
+        load_checkpoint(Path(config.checkpoint))  # a wrong file is found before anything is made
+    parts, skipped = build_parts(config, steps.progress, log.loggers)
+    for one in skipped:
+        steps.say(f"skipped {one['path']}: {one['reason']}")
+    write_json(run / CONFIG, "config", {"config": config.model_dump(mode="json")})
+    store = StageStore(Path(config.store_dir), steps.say)
+    experiment = Experiment(parts, store)
+    document = compare(experiment, run, skipped, steps)
+    document["seconds"]["total"] = time.monotonic() - started
+    write_json(run / SUMMARY, "summary", document)
+    report, strips = write_report(run)
+    log.finished(document, dict(list(strips.items())[: config.logger.max_pictures]))
+    steps.table(document)
+    steps.say(f"report: {run / 'report.html'} ({report.examples} mined examples)")
+    steps.say(f"written to {run}")
+    return document
+
+
+def compare(experiment: Experiment, run: Path, skipped: list[dict[str, str]], steps: Steps) -> dict[str, Any]:
+    """Train and measure the baseline and every arm; return the summary without the total time."""
+    config = experiment.config
+    baseline = experiment.baseline()
+    mining_arms = [name for name, arm in config.arms.items() if arm.mining is not None]
+    evidence = experiment.evidence_folder(baseline) if mining_arms else None
+    mined = {name: _query(experiment, name, evidence, run) for name in mining_arms if evidence is not None}
+    checkpoints = {"baseline": baseline}
+    for name in config.arms:
+        checkpoints[name] = experiment.arm(name, baseline, evidence) / "checkpoint.pt"
+    folders = {name: experiment.predictions(name, path) for name, path in checkpoints.items()}
+    write_json(
+        run / "stages.json",
+        "stages",
+        {
+            "checkpoints": {name: str(path) for name, path in checkpoints.items()},
+            "predictions": {name: str(path) for name, path in folders.items()},
+            "evidence": None if evidence is None else str(evidence),
+        },
+    )
+    document, kept = _measured(experiment, folders, mined, skipped, evidence)
+    write_json(run / "measured.json", "measured", kept)
+    return document
+
+
+def _query(experiment: Experiment, name: str, evidence: Path, run: Path) -> MinedBy:
+    """Answer one arm's preset from the shared evidence, and keep what it found in the run directory."""
+    started = time.monotonic()
+    found = experiment.evidence(evidence)
+    examples = experiment.mine(name, found)
+    seconds = time.monotonic() - started + experiment.store.seconds.get("evidence", 0.0)
+    names = experiment.parts.data.class_names
+    folder = run / "mined"
+    save_examples(folder / f"{name}.parquet", examples, class_names=names)
+    if name == main_mining_arm(experiment.config):
+        save_examples(run / EXAMPLES, examples, class_names=names)
+        save_coco(run / "hard_examples.json", examples, [e.detections.video for e in found], names)
+    return MinedBy(examples, [one.detections for one in found], seconds)
+
+
+def main_mining_arm(config: TrainConfig) -> str | None:
+    """Return the arm whose mining the summary's ``mining`` part describes: the chosen preset's fullest."""
+    chosen = [name for name, arm in config.arms.items() if arm.mining == "default"]
+    others = [name for name, arm in config.arms.items() if arm.mining is not None]
+    candidates = chosen or others
+    return max(candidates, key=lambda name: len(config.arms[name].kinds)) if candidates else None
+
+
+def _measured(
+    experiment: Experiment,
+    folders: Mapping[str, Path],
+    mined: Mapping[str, MinedBy],
+    skipped: list[dict[str, str]],
+    evidence: Path | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the summary, and what the report needs besides."""
+    parts, config = experiment.parts, experiment.config
+    targets = targets_of(parts.data.test)
+    truths = _truths(config.heldout_truth, parts.data.heldout_truth, parts.heldout)
+    names = parts.data.class_names
+    stills = {name: load_stills(folder / STILLS) for name, folder in folders.items()}
+    videos = {name: experiment.heldout_detections(folder) for name, folder in folders.items()}
+    point = point_of(stills["baseline"], targets, videos["baseline"], truths, names)
+    arms = {name: figures(stills[name], targets, videos[name], truths, names, point) for name in folders}
+    mined_truths = _truths(config.videos_truth, parts.data.videos_truth, parts.videos)
+    by_arm = {name: mining_figures(one, mined_truths, point) for name, one in mined.items()}
+    main_arm = main_mining_arm(config)
+    document = summary(
+        name=config.name,
+        seed=config.seed,
+        control=config.control,
+        arms=arms,
+        mining=by_arm.get(main_arm or "", {}),
+        mining_by_arm=by_arm,
+        seconds=experiment.store.seconds,
+        note=parts.data.note,
+        point=point,
+        skipped=skipped,
+    )
+    found = mined[main_arm] if main_arm else None
+    kept = measured(
+        [one.video for one in found.detections] if found else list(parts.videos),
+        evidence,
+        videos,
+        parts.heldout,
+        truths,
+        found.examples if found else [],
+        mined_truths,
+        {name: arm["threshold"] for name, arm in arms.items()},
+        main_arm,
+    )
+    return document, kept
+
+
+def _truths(configured: str | None, own: str | None, videos: Sequence[VideoInfo]) -> list[VideoTruth]:
+    folder = truth_folder(configured, own)
+    found = [] if folder is None else [truth_for(folder, video.video_id) for video in videos]
+    return [truth for truth in found if truth is not None]
+
+
+def objective(document: Mapping[str, Any], config: TrainConfig) -> float | None:
+    """Return the figure that a sweep optimises, ``arm.figure`` in the summary, or None.
+
+    Raises:
+        HemError: if the summary has no such figure.
+    """
+    if config.objective is None:
+        return None
+    arm, _, figure = config.objective.partition(".")
+    figures_of = document["arms"].get(arm) if arm != "mining" else document["mining"]
+    if figures_of is None or figure not in figures_of:
+        raise HemError(f"objective={config.objective}: give arm.figure, for example flickers.video_AP50")
+    value = figures_of[figure]
+    return float("nan") if value is None else float(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What one arm mines, round by round."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hem.config import ArmConfig, ReplayConfig
+from hem.detectors.protocol import Detector
+from hem.replay.dataset import ReplayDataset
+from hem.replay.round import ReplayRound, write_round
+from hem.replay.select import Caps
+from hem.structures import HardExample, Kind, VideoInfo
+from hem.structures.evidence import CollectSettings, Evidence
+from hem.training.evidence_pass import run_pass
+from hem.training.video_data import VideoData
+
+CACHE_BYTES = 512 << 20  # decoded replay frames kept in RAM; mined frames are few and drawn often
+
+
+class Preset(Protocol):
+    """A mining preset: a pure function of evidence."""
+
+    def mine(self, evidence: Sequence[Evidence], *, seed: int = 0) -> list[HardExample]:
+        """Return what the preset finds; the seed matters to random baselines alone."""
+        ...
+
+
+@dataclass
+class ArmMining:
+    """Mines, writes and opens the rounds of one arm.
+
+    Round 1 queries the evidence all arms share, collected once from the baseline; later rounds run
+    the arm's own teacher over the videos again.
+    """
+
+    arm: ArmConfig
+    preset: Preset
+    replay: ReplayConfig
+    collect: CollectSettings
+    videos: VideoData
+    shared_evidence: Path
+    class_names: tuple[str, ...]
+    seed: int
+    progress: Any
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What the arm replays."""
+        return tuple(Kind(kind) for kind in self.arm.kinds)
+
+    def mine(self, teacher: Detector, index: int, path: Path) -> ReplayRound:
+        """Collect evidence if this is a later round, query it, and write the round."""
+        first = index == 1
+        folder = self.shared_evidence if first else path.parent / f"evidence_{index:03d}"
+        evidence = run_pass(
+            teacher, self.videos, self.collect, folder, lambda done: self.progress("mining", done, None)
+        )
+        examples = self.preset.mine(evidence, seed=self.seed + index)
+        by_id = {video.video_id: video for video in self.videos.videos}
+        return write_round(
+            path,
+            index,
+            examples,
+            [self._read(one, by_id) for one in evidence],
+            self.videos.reread,
+            self.class_names,
+            kinds=self.kinds,
+            caps=Caps(
+                max_frames=self.replay.max_frames,
+                max_per_video=self.replay.max_per_video,
+                max_per_track=self.replay.max_per_track,
+            ),
+            image_format=self.replay.image_format,
+            made_by={"model": teacher.digest()},
+        )
+
+    def _read(self, evidence: Evidence, by_id: dict[str, VideoInfo]) -> VideoInfo:
+        """Return the video as evidence saw it, at the place where it lies now."""
+        seen = evidence.detections.video
+        here = by_id[seen.video_id]
+        return VideoInfo(
+            seen.video_id, seen.digest, here.path, seen.width, seen.height, seen.fps, seen.n_frames
+        )
+
+    def open(self, rounds: Sequence[ReplayRound]) -> ReplayDataset:
+        """Return the dataset over all rounds so far."""
+        return ReplayDataset(
+            rounds,
+            kinds=self.kinds,
+            decay=self.replay.decay,
+            soft_scores=self.arm.soft or self.replay.soft,
+            cache_bytes=CACHE_BYTES,
+        )

@@ -1,0 +1,171 @@
+"""Labelled images, and mined frames on top of them, as Lightning batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from hem.replay.sampler import BatchPlan, MixedBatches
+from hem.structures import LabelledImage
+
+Augmentation = Callable[[LabelledImage, torch.Generator], LabelledImage]
+
+
+class ImageSource(Protocol):
+    """Anything that gives labelled images by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> LabelledImage: ...
+
+
+class PlannedSamples(Dataset[LabelledImage]):
+    """Looks one planned draw up and augments it with the draw's own seed.
+
+    A draw is (from_replay, index, seed): the image, and the seed of everything random done to it, so
+    the sample does not depend on the process that loads it.
+    """
+
+    def __init__(
+        self, labelled: ImageSource, replay: ImageSource | None, augment: Augmentation | None
+    ) -> None:
+        self.labelled = labelled
+        self.replay = replay
+        self.augment = augment
+
+    def __getitem__(self, draw: tuple[bool, int, int]) -> LabelledImage:
+        from_replay, index, seed = draw
+        source = self.replay if from_replay else self.labelled
+        assert source is not None
+        sample = source[index]
+        if self.augment is None:
+            return sample
+        return self.augment(sample, torch.Generator().manual_seed(seed))
+
+
+class MixedLoader:
+    """The train loader: batch k of an epoch is a pure function of (seed, round, epoch, k).
+
+    ``state_dict`` counts the batches that training consumed, so a run resumed in the middle of an
+    epoch goes on with the next batch (a plain DataLoader would repeat the first ones).
+
+    Args:
+        samples: where draws are looked up.
+        plans: what each batch holds.
+        epoch: which epoch this loader serves.
+        batches: batches an epoch.
+        workers: loader processes; 0 loads in this one.
+    """
+
+    def __init__(
+        self, samples: PlannedSamples, plans: MixedBatches, epoch: int, batches: int, workers: int
+    ) -> None:
+        self.samples = samples
+        self.plans = plans
+        self.epoch = epoch
+        self.batches = batches
+        self.workers = workers
+        self.consumed = 0
+        self.sampler = self  # Lightning tells a loader's sampler which epoch is about to run
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Serve ``epoch`` from its start; the epoch already being served keeps its place."""
+        if epoch != self.epoch:
+            self.epoch, self.consumed = epoch, 0
+
+    def __iter__(self) -> Iterator[list[LabelledImage]]:
+        first = self.consumed if self.consumed < self.batches else 0
+        self.consumed = first  # an epoch served to its end is served again from its start
+        plans = [draws(self.plans.batch(self.epoch, k)) for k in range(first, self.batches)]
+        loader = DataLoader(
+            self.samples,
+            batch_sampler=plans,
+            num_workers=self.workers,
+            collate_fn=list,
+            multiprocessing_context="spawn" if self.workers else None,
+        )
+        for batch in loader:
+            self.consumed += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its batches were consumed."""
+        return {"epoch": self.epoch, "consumed": self.consumed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the batches that ``state`` says were consumed; a finished epoch is left behind."""
+        if int(state["consumed"]) < self.batches:
+            self.epoch = int(state["epoch"])
+            self.consumed = int(state["consumed"])
+
+
+def draws(plan: BatchPlan) -> list[tuple[bool, int, int]]:
+    """Return a plan as draws, labelled images first."""
+    labelled = [(False, index, seed) for index, seed in plan.labelled]
+    return labelled + [(True, index, seed) for index, seed in plan.replay]
+
+
+class LabelledReplayData(pl.LightningDataModule):
+    """Labelled images, and whatever was mined so far.
+
+    Args:
+        labelled: the labelled training images.
+        augment: applied to both kinds of image, or None.
+        batch_size: labelled images a batch; replay images come on top.
+        batches_per_epoch: batches between two chances to mine.
+        replay_share: replay / (replay + labelled) once something was mined, in [0, 1).
+        seed: of the whole stream. Arms with one seed draw the same labelled images, whatever they mine.
+        workers: loader processes.
+    """
+
+    def __init__(
+        self,
+        labelled: ImageSource,
+        augment: Augmentation | None,
+        batch_size: int,
+        batches_per_epoch: int,
+        replay_share: float = 0.5,
+        seed: int = 0,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.labelled = labelled
+        self.augment = augment
+        self.batch_size = batch_size
+        self.batches_per_epoch = batches_per_epoch
+        self.replay_share = replay_share
+        self.seed = seed
+        self.workers = workers
+        self.replay: ImageSource | None = None
+        self.replay_weights: Sequence[float] = ()
+        self.round = 0
+
+    def set_replay(self, replay: ImageSource | None, weights: Sequence[float], round_index: int) -> None:
+        """Swap mined frames in; they are drawn from the next epoch's loader on."""
+        self.replay = replay if len(weights) else None
+        self.replay_weights = tuple(weights) if self.replay is not None else ()
+        self.round = round_index
+
+    def train_dataloader(self) -> MixedLoader:
+        """Return the loader of the trainer's current epoch."""
+        plans = MixedBatches(
+            n_labelled=len(self.labelled),
+            labelled_batch=self.batch_size,
+            replay_weights=self.replay_weights,
+            share=self.replay_share,
+            seed=self.seed,
+            round_index=self.round,
+            batches_per_epoch=self.batches_per_epoch,
+        )
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        samples = PlannedSamples(self.labelled, self.replay, self.augment)
+        return MixedLoader(samples, plans, epoch, self.batches_per_epoch, self.workers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the mining callback does not keep itself."""
+        return {"round": self.round}

@@ -1,0 +1,112 @@
+"""One pass of a detector over every video: detections and evidence on disk, one folder a video."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hem.artifacts import remove_parts
+from hem.artifacts.evidence import load_evidence, save_evidence
+from hem.detectors.protocol import Detector
+from hem.errors import HemError
+from hem.mining.collect import collect_evidence
+from hem.mining.elicited import elicit
+from hem.structures import Detections, FrameBatch, VideoInfo
+from hem.structures.evidence import CollectSettings, Evidence
+from hem.training.video_data import VideoData
+from hem.video.stream import shard_videos
+
+FrameReport = Callable[[int], None]
+"""Called with the frames done so far, over all videos."""
+
+
+def folder_of(root: Path, video: VideoInfo) -> Path:
+    """Return where one video's evidence lies."""
+    return root / f"{video.digest[:16]}"
+
+
+def run_pass(
+    detector: Detector,
+    videos: VideoData,
+    settings: CollectSettings,
+    root: Path,
+    report: FrameReport | None = None,
+) -> list[Evidence]:
+    """Collect evidence of every video that has none yet under ``root``, and return all of it.
+
+    A video that was finished before a kill is not read again. Under a process group each rank takes
+    every n-th video by length, and all ranks return the same evidence.
+
+    Raises:
+        HemError: if no video gave a single frame.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    rank, ranks = _rank()
+    if rank == 0:
+        remove_parts(root)
+    _barrier()
+    done = 0
+    for video in shard_videos(videos.videos, rank, ranks):
+        folder = folder_of(root, video)
+        if not folder.exists():
+            before = done
+
+            def show(frames: int, before: int = before) -> None:
+                if report:
+                    report(before + frames)
+
+            evidence = _one(detector, videos, video, settings, show)
+            save_evidence(folder, evidence)
+        done += load_evidence(folder).detections.n_frames
+        if report:
+            report(done)
+    _barrier()
+    found = [load_evidence(folder_of(root, video)) for video in videos.videos]
+    if not any(one.detections.n_frames for one in found):
+        names = ", ".join(one.video_id for one in found[:5])
+        raise HemError(f"not one frame could be decoded from {len(found)} videos ({names}, …)")
+    return found
+
+
+def _one(
+    detector: Detector,
+    videos: VideoData,
+    video: VideoInfo,
+    settings: CollectSettings,
+    report: Callable[[int], object],
+) -> Evidence:
+    detect: Callable[[Tensor], list[Detections]] = partial(detector.detect, floor_score=settings.floor_score)
+    with videos.source(video) as source:
+        return collect_evidence(
+            counted(source, report),
+            None,
+            detect,
+            settings,
+            elicit=elicit,
+            detector_digest=detector.digest(),
+            class_names=detector.class_names,
+            score_range=detector.score_range,
+            gaps=lambda: source.report().gaps,
+        )
+
+
+def counted(batches: Iterable[FrameBatch], report: Callable[[int], object]) -> Iterator[FrameBatch]:
+    """Pass batches through, telling ``report`` how many frames were dealt with."""
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        report(done)
+
+
+def _rank() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _barrier() -> None:
+    if _rank()[1] > 1:
+        torch.distributed.barrier()

@@ -1,0 +1,310 @@
+"""Baseline, evidence, arms and their figures: each a stage that is done once and found again."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from hem import __version__
+from hem.artifacts import load_detections, save_detections
+from hem.config import ArmConfig, StageConfig, TrainConfig
+from hem.data.bundle import DataBundle
+from hem.detectors.protocol import Detector
+from hem.errors import HemError
+from hem.structures import HardExample, VideoDetections, VideoInfo
+from hem.structures.evidence import CollectSettings, Evidence
+from hem.training.arm import ArmMining
+from hem.training.checkpoint import detector_from, load_checkpoint, save_checkpoint
+from hem.training.datamodule import Augmentation, LabelledReplayData
+from hem.training.evidence_pass import run_pass
+from hem.training.fit import batches_per_epoch, train_stage
+from hem.training.measure import (
+    STILLS,
+    accelerator_of,
+    detect_stills,
+    detect_video,
+    save_stills,
+)
+from hem.training.mining_callback import MiningCallback
+from hem.training.module import DetectionModule
+from hem.training.stages import StageStore
+from hem.training.video_data import VideoData
+
+CHECKPOINT = "checkpoint.pt"
+EXAMPLES = "hard_examples.parquet"
+
+
+class Progress(Protocol):
+    """Shows how a long step goes, with rate and time left."""
+
+    def __call__(self, step: str, done: int, total: int | None, note: str = "") -> None:
+        """Show that ``done`` of ``total`` (None: unknown) units of a step are done."""
+        ...
+
+
+@dataclass
+class Parts:
+    """What the entry point built from the configuration.
+
+    Attributes:
+        config: the checked configuration.
+        data: labelled images, and where the embedded world has its videos and truth.
+        make_detector: builds the untrained (or pretrained) network for the data's classes.
+        augment: applied to every training image.
+        collect: how evidence is collected.
+        presets: each arm's mining preset by arm name (built), and its settings for keys.
+        videos, heldout: unlabelled and held-out videos.
+        progress: shows long steps.
+        loggers: makes the Lightning loggers of one stage.
+    """
+
+    config: TrainConfig
+    data: DataBundle
+    make_detector: Callable[[], Detector]
+    augment: Augmentation | None
+    collect: CollectSettings
+    presets: Mapping[str, Any]
+    preset_settings: Mapping[str, Mapping[str, Any]]
+    videos: Sequence[VideoInfo]
+    heldout: Sequence[VideoInfo]
+    progress: Progress
+    loggers: Callable[[str], list[Logger]] = field(default=lambda stage: [])
+
+
+class Experiment:
+    """Runs the stages of one experiment in a store of finished ones."""
+
+    def __init__(self, parts: Parts, store: StageStore) -> None:
+        self.parts = parts
+        self.config = parts.config
+        self.store = store
+        self.device = accelerator_of(self.config.trainer.accelerator)
+        self.unlabelled = VideoData(parts.videos, self.config.video)
+
+    # -- what determines each stage --------------------------------------------------------------
+
+    def _common(self) -> dict[str, Any]:
+        trainer = self.config.trainer.model_dump(
+            exclude={"baseline", "extra", "workers", "checkpoint_every_steps"}
+        )
+        return {
+            "hem": __version__,
+            "torch": torch.__version__,
+            "seed": self.config.seed,
+            "detector": dict(self.config.detector),
+            "augment": dict(self.config.augment),
+            "data": self.parts.data.digest,
+            "trainer": trainer,
+        }
+
+    def _baseline_key(self) -> dict[str, Any]:
+        return {**self._common(), "stage": self.config.trainer.baseline.model_dump()}
+
+    # -- stages ----------------------------------------------------------------------------------
+
+    def baseline(self) -> Path:
+        """Return the baseline's checkpoint, training it if there is none yet."""
+        if self.config.checkpoint is not None:
+            return Path(self.config.checkpoint)
+        key = self._baseline_key()
+
+        def work(directory: Path) -> None:
+            module = self._module(self._new_detector(), self.config.trainer.baseline, self.config.seed)
+            data = self._data(self.config.trainer.baseline, self.config.seed)
+            self._train("baseline", module, data, self.config.trainer.baseline, directory, [])
+            self._save(directory, module, {"stage": "baseline", "seed": self.config.seed})
+
+        return self.store.run("baseline", key, work) / CHECKPOINT
+
+    def evidence_folder(self, baseline: Path) -> Path:
+        """Return where the baseline's evidence on the unlabelled videos lies, collecting it if needed."""
+        checkpoint = load_checkpoint(baseline)
+        key = {
+            "hem": __version__,
+            "checkpoint": checkpoint.digest,
+            "videos": [video.digest for video in self.parts.videos],
+            "decoder": self.config.video.decoder,
+            "collect": self.parts.collect.plain(),
+        }
+
+        def work(directory: Path) -> None:
+            detector = self.load(baseline)
+            report = lambda done: self.parts.progress("evidence", done, None)  # noqa: E731
+            run_pass(detector, self.unlabelled, self.parts.collect, directory, report)
+
+        return self.store.run("evidence", key, work)
+
+    def evidence(self, folder: Path) -> list[Evidence]:
+        """Read the evidence of every unlabelled video."""
+        return run_pass(_Never(), self.unlabelled, self.parts.collect, folder)  # type: ignore[arg-type]
+
+    def mine(self, name: str, evidence: Sequence[Evidence]) -> list[HardExample]:
+        """Return what an arm's preset finds in evidence."""
+        examples: list[HardExample] = self.parts.presets[name].mine(evidence, seed=self.config.seed + 1)
+        return examples
+
+    def arm(self, name: str, baseline: Path, evidence: Path | None) -> Path:
+        """Return an arm's folder (checkpoint, replay rounds, log), training it if needed."""
+        arm = self.config.arms[name]
+        stage = self.config.trainer.extra
+        key: dict[str, Any] = {
+            **self._common(),
+            "stage": stage.model_dump(),
+            "checkpoint": load_checkpoint(baseline).digest,
+        }
+        if arm.mining is not None:
+            assert evidence is not None
+            key |= {
+                "evidence": evidence.name,
+                "arm": arm.model_dump(),
+                "preset": dict(self.parts.preset_settings[name]),
+                "replay": self.config.replay.model_dump(),
+                "rounds": self.config.rounds.model_dump(),
+            }
+
+        def work(directory: Path) -> None:
+            module = self._module(self.load(baseline), stage, self.config.seed + 1)
+            data = self._data(stage, self.config.seed + 1)
+            callbacks = self._mining(name, arm, data, evidence, directory)
+            self._train(name, module, data, stage, directory, callbacks)
+            self._save(directory, module, {"stage": name, "seed": self.config.seed})
+
+        # the control knows nothing of mining, so every sweep over thresholds shares it
+        return self.store.run("control" if arm.mining is None else f"arm-{name}", key, work)
+
+    def predictions(self, name: str, checkpoint: Path) -> Path:
+        """Return the folder of what a checkpoint finds on held-out stills and videos."""
+        settings = self.config.evaluation
+        key = {
+            "hem": __version__,
+            "checkpoint": load_checkpoint(checkpoint).digest,
+            "test": self.parts.data.test_digest,
+            "heldout": [video.digest for video in self.parts.heldout],
+            "floor_score": settings.floor_score,
+            "decoder": self.config.video.decoder,
+        }
+
+        def work(directory: Path) -> None:
+            detector = self.load(checkpoint)
+            test = self.parts.data.test
+            stills = detect_stills(
+                detector,
+                test,
+                settings.floor_score,
+                settings.batch_size,
+                lambda done, total: self.parts.progress(f"stills {name}", done, total),
+            )
+            save_stills(directory / STILLS, stills, detector.class_names)
+            done = 0
+            heldout = VideoData(self.parts.heldout, self.config.video)
+            for video in self.parts.heldout:
+                path = prediction_file(directory, video)
+                if not path.is_file():
+                    with heldout.source(video) as source:
+                        found = detect_video(detector, video, source, settings.floor_score)
+                    save_detections(path, found)
+                done += load_detections(path).n_frames
+                self.parts.progress(f"video {name}", done, None)
+
+        return self.store.run(f"predictions-{name}", key, work)
+
+    def heldout_detections(self, folder: Path) -> list[VideoDetections]:
+        """Read an arm's detections on the held-out videos."""
+        return [load_detections(prediction_file(folder, video)) for video in self.parts.heldout]
+
+    # -- pieces ----------------------------------------------------------------------------------
+
+    def load(self, checkpoint: Path) -> Detector:
+        """Return a checkpoint's detector on the run's device."""
+        found = load_checkpoint(checkpoint)
+        return detector_from(found, checkpoint, self.parts.data.class_names).to(self.device)
+
+    def _new_detector(self) -> Detector:
+        torch.manual_seed(self.config.seed)
+        return self.parts.make_detector()
+
+    def _module(self, detector: Detector, stage: StageConfig, seed: int) -> DetectionModule:
+        trainer = self.config.trainer
+        return DetectionModule(
+            detector.train(),
+            stage.optim,
+            stage.steps,
+            seed,
+            trainer.ema_decay,
+            trainer.freeze_backbone_steps,
+            trainer.channels_last,
+            trainer.compile,
+        )
+
+    def _data(self, stage: StageConfig, seed: int) -> LabelledReplayData:
+        trainer = self.config.trainer
+        return LabelledReplayData(
+            self.parts.data.train,
+            self.parts.augment,
+            stage.batch_size,
+            batches_per_epoch(stage, trainer),
+            self.config.replay.share,
+            seed,
+            trainer.workers,
+        )
+
+    def _mining(
+        self, name: str, arm: ArmConfig, data: LabelledReplayData, evidence: Path | None, directory: Path
+    ) -> list[pl.Callback]:
+        if arm.mining is None:
+            return []
+        assert evidence is not None
+        mining = ArmMining(
+            arm=arm,
+            preset=self.parts.presets[name],
+            replay=self.config.replay,
+            collect=self.parts.collect,
+            videos=self.unlabelled,
+            shared_evidence=evidence,
+            class_names=self.parts.data.class_names,
+            seed=self.config.seed,
+            progress=self.parts.progress,
+        )
+        return [MiningCallback(data, mining.mine, mining.open, directory / "replay", self.config.rounds)]
+
+    def _train(
+        self,
+        name: str,
+        module: DetectionModule,
+        data: LabelledReplayData,
+        stage: StageConfig,
+        directory: Path,
+        callbacks: list[pl.Callback],
+    ) -> None:
+        log = CSVLogger(directory, name="log", version="")
+        train_stage(
+            module,
+            data,
+            stage,
+            self.config.trainer,
+            directory,
+            callbacks=callbacks,
+            loggers=[log, *self.parts.loggers(name)],
+            report=lambda done, total, loss: self.parts.progress(
+                f"train {name}", done, total, f"loss {loss:.3f}"
+            ),
+        )
+
+    def _save(self, directory: Path, module: DetectionModule, made_by: Mapping[str, Any]) -> None:
+        save_checkpoint(directory / CHECKPOINT, module.detector, self.config.detector, made_by)
+
+
+def prediction_file(folder: Path, video: VideoInfo) -> Path:
+    """Return where an arm's detections on one held-out video lie."""
+    return folder / f"video-{video.digest[:16]}.parquet"
+
+
+class _Never:
+    """Stands where a detector would; the evidence is finished, so asking it anything is a fault."""
+
+    def __getattr__(self, name: str) -> object:
+        raise HemError(f"finished evidence is incomplete: it asked the detector for {name}")

@@ -1,0 +1,144 @@
+"""Training one stage with Lightning: resumable at any step, the same whether or not it was stopped."""
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.loggers import Logger
+
+from hem.config import StageConfig, TrainerConfig
+from hem.errors import HemError
+from hem.training.datamodule import LabelledReplayData
+from hem.training.module import DetectionModule
+
+RESUME_FILE = "resume.ckpt"
+StepReport = Callable[[int, int, float], None]
+"""Called with (steps done, steps in all, loss)."""
+
+
+class ResumePoints(Checkpoint):
+    """Writes the one checkpoint a killed stage resumes from.
+
+    After the first optimiser step of each epoch, so that what was mined before it is kept, and every
+    ``every_steps`` steps within it. Never at an epoch's end: Lightning (2.6) resumes from there
+    inside the finished epoch when there is no validation loop. A kill between mining and the next
+    step mines that round again, with the same weights and so the same result.
+    """
+
+    def __init__(self, directory: Path, every_steps: int) -> None:
+        self.path = directory / RESUME_FILE
+        self.every_steps = every_steps
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Save where nothing is accumulated and the epoch goes on."""
+        step_in_epoch, accumulated = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+        last = batch_idx + 1 >= trainer.num_training_batches
+        due = step_in_epoch == 1 or trainer.global_step % self.every_steps == 0
+        if due and not accumulated and not last:
+            trainer.save_checkpoint(self.path)
+
+
+class StepProgress(pl.Callback):
+    """Tells a listener of every step."""
+
+    def __init__(self, report: StepReport) -> None:
+        self.report = report
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Report the step just done."""
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        self.report(trainer.global_step, int(trainer.max_steps), float(loss))
+
+
+def train_stage(
+    module: DetectionModule,
+    data: LabelledReplayData,
+    stage: StageConfig,
+    settings: TrainerConfig,
+    directory: Path,
+    *,
+    callbacks: Sequence[pl.Callback] = (),
+    loggers: Sequence[Logger] = (),
+    report: StepReport | None = None,
+) -> float:
+    """Train for exactly ``stage.steps`` optimiser steps, resuming from ``directory`` if it can.
+
+    Args:
+        module, data: what learns, and what from.
+        stage, settings: how long and how.
+        directory: where the resume point lives; it is removed once training is complete.
+        callbacks: mining and logging callbacks.
+        loggers: Lightning loggers.
+        report: told of every step.
+
+    Returns:
+        Seconds spent in this call.
+
+    Raises:
+        HemError: if the loss is not finite, or the resume point is damaged.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    started = time.monotonic()
+    extra = [StepProgress(report)] if report else []
+    trainer = pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision=settings.precision,
+        max_steps=stage.steps,
+        max_epochs=math.ceil(stage.steps / stage.steps_per_epoch),
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip_norm,
+        reload_dataloaders_every_n_epochs=1,  # each epoch's loader is built after mining
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=True,
+        log_every_n_steps=10,
+        logger=list(loggers) or False,
+        callbacks=[*callbacks, *extra, ResumePoints(directory, settings.checkpoint_every_steps)],
+        default_root_dir=directory,
+    )
+    resume = directory / RESUME_FILE
+    _fit(trainer, module, data, resume if resume.is_file() else None)
+    if trainer.global_step != stage.steps:
+        raise HemError(f"training ended after {trainer.global_step} of {stage.steps} steps")
+    resume.unlink(missing_ok=True)
+    return time.monotonic() - started
+
+
+def _fit(trainer: pl.Trainer, module: DetectionModule, data: LabelledReplayData, resume: Path | None) -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # tips and restore notes say nothing new
+    with warnings.catch_warnings():
+        # The loader is exact about where it stopped, and its workers are chosen by config.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*isn't a stateful.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+
+
+def batches_per_epoch(stage: StageConfig, settings: TrainerConfig) -> int:
+    """Return the loader's batches between two chances to mine."""
+    return stage.steps_per_epoch * settings.accumulate

@@ -1,0 +1,150 @@
+"""What a detector finds on held-out stills and video, kept on disk so that figures can be taken again."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hem.artifacts import load_detections, save_detections
+from hem.detectors.protocol import Detector
+from hem.evaluation.coco import coco_figures, video_coco_figures
+from hem.evaluation.video import OperatingPoint, baseline_point, video_figures
+from hem.structures import Detections, FrameBatch, Target, VideoDetections, VideoInfo, VideoTruth
+from hem.training.datamodule import ImageSource
+
+Report = Callable[[int, int | None], None]
+"""Called with (done, in all or None when unknown)."""
+STILLS = "stills.parquet"
+
+
+def detect_stills(
+    detector: Detector,
+    dataset: ImageSource,
+    floor_score: float,
+    batch_size: int,
+    report: Report | None = None,
+) -> list[Detections]:
+    """Return the detections of every image, in order, at or above ``floor_score``."""
+    found: list[Detections] = []
+    for first in range(0, len(dataset), batch_size):
+        rows = range(first, min(first + batch_size, len(dataset)))
+        images = [dataset[row].image for row in rows]
+        found += detector.detect(images, floor_score)
+        if report:
+            report(len(found), len(dataset))
+    return found
+
+
+def detect_video(
+    detector: Detector,
+    video: VideoInfo,
+    batches: Iterable[FrameBatch],
+    floor_score: float,
+    report: Report | None = None,
+) -> VideoDetections:
+    """Return the detections of every frame of one video; frames that never came are a gap, not empty."""
+    frames: list[Detections] = []
+    times: dict[int, float] = {}
+    for batch in batches:
+        video = batch.video
+        answers = detector.detect(batch.frames, floor_score)
+        for answer, index, time_s in zip(
+            answers, batch.frame_indices.tolist(), batch.times_s.tolist(), strict=True
+        ):
+            times[index] = time_s
+            frames.append(
+                Detections(answer.boxes_xyxy, answer.scores, answer.labels, index, time_s, video.video_id)
+            )
+        if report:
+            report(len(times), None)
+    length = max(times, default=-1) + 1
+    frame_times = np.array([times.get(index, np.nan) for index in range(length)])
+    return VideoDetections.from_frames(
+        video,
+        frames,
+        frame_times,
+        score_range=detector.score_range,
+        floor_score=floor_score,
+        class_names=detector.class_names,
+    )
+
+
+def save_stills(path: Path, found: Sequence[Detections], class_names: Sequence[str]) -> None:
+    """Write detections of stills as those of a video whose frame k is image k."""
+    frames = [Detections(d.boxes_xyxy, d.scores, d.labels, index) for index, d in enumerate(found)]
+    as_video = VideoDetections.from_frames(
+        VideoInfo("stills"), frames, np.zeros(len(found)), class_names=tuple(class_names)
+    )
+    save_detections(path, as_video)
+
+
+def load_stills(path: Path) -> list[Detections]:
+    """Read what save_stills wrote."""
+    return list(load_detections(path))
+
+
+def targets_of(dataset: ImageSource) -> list[Target]:
+    """Return the targets of a dataset without decoding its images where it allows that."""
+    target = getattr(dataset, "target", None)
+    if target is not None:
+        return [target(index) for index in range(len(dataset))]
+    return [dataset[index].target for index in range(len(dataset))]
+
+
+def figures(
+    stills: Sequence[Detections],
+    targets: Sequence[Target],
+    videos: Sequence[VideoDetections],
+    truths: Sequence[VideoTruth],
+    class_names: Sequence[str],
+    point: OperatingPoint | None,
+) -> dict[str, Any]:
+    """Return everything the summary says of one arm; what was not measured is None.
+
+    Args:
+        stills, targets: detections and labels of the held-out stills.
+        videos, truths: the same of the held-out videos; both may be empty.
+        class_names: names of labels 1, 2, ….
+        point: the comparison's operating point, or None without held-out video.
+    """
+    on_stills = coco_figures(stills, targets, class_names)
+    result: dict[str, Any] = {
+        "AP": on_stills["AP"],
+        "AP50": on_stills["AP50"],
+        "video_AP": None,
+        "video_AP50": None,
+        "recall": None,
+        "false_alarms_per_minute": None,
+        "false_alarms_per_frame": None,
+        "flickers_per_minute": None,
+        "threshold": None,
+        "per_class": {"stills": on_stills["per_class"]},
+    }
+    if point is not None and truths:
+        on_video = video_coco_figures(videos, truths, class_names)
+        at_point = video_figures(point, videos, truths, class_names)
+        result["video_AP"], result["video_AP50"] = on_video["AP"], on_video["AP50"]
+        result["per_class"] |= {"video": on_video["per_class"], "operating_point": at_point.pop("per_class")}
+        result |= at_point
+    return result
+
+
+def point_of(
+    stills: Sequence[Detections],
+    targets: Sequence[Target],
+    videos: Sequence[VideoDetections],
+    truths: Sequence[VideoTruth],
+    class_names: Sequence[str],
+) -> OperatingPoint | None:
+    """Return the operating point that the baseline sets, or None without held-out video."""
+    if not truths:
+        return None
+    return baseline_point(stills, targets, videos, truths, len(class_names))
+
+
+def accelerator_of(name: str) -> torch.device:
+    """Return the device of ``trainer.accelerator``."""
+    use_gpu = name == "gpu" or (name == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_gpu else "cpu")
