@@ -1,0 +1,372 @@
+"""One forward pass over a video: detect, flag frames, match templates, disturb; all kept as evidence."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hem.errors import HemError
+from hem.mining.frame_flags import FrameFlagger
+from hem.mining.matching import BoxTemplate, pixel_match
+from hem.mining.needs import Stretch, box_reach, pixel_reach
+from hem.ops.template_match import Grey
+from hem.structures import Detections, FrameBatch, VideoDetections, VideoInfo
+from hem.structures.evidence import (
+    BOX_REGION,
+    PIXEL_REGION,
+    CollectSettings,
+    Evidence,
+    NeighbourTable,
+    ResponseTable,
+)
+from hem.structures.video import FrameGap
+
+Detect = Callable[[Tensor], list[Detections]]
+Row = tuple[int, int, int, float, NDArray[np.float64]]
+BLOCK = 32  # frames decided at once; no result depends on it except which frames are disturbed
+
+
+class Elicit(Protocol):
+    """Asks the detector again: scores and IoUs (N, V) for N boxes of one frame; NaN = not visible."""
+
+    def __call__(
+        self,
+        frame: Tensor,
+        boxes_xyxy: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        detect: Detect,
+        variants: Sequence[str],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the answers."""
+
+
+@dataclass(eq=False)
+class _Frame:
+    index: int
+    time_s: float
+    grey: Grey
+    found: Detections
+    cut_before: bool
+    duplicate: bool
+    shot: int
+    first_row: int
+    picture: Tensor | None
+
+
+def grey_of(picture: Tensor) -> Grey:
+    """Return uint8 (H, W) of uint8 (3, H, W) RGB, by OpenCV's conversion."""
+    packed = np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
+    return np.asarray(cv2.cvtColor(packed, cv2.COLOR_RGB2GRAY))
+
+
+def collect_evidence(
+    frames: Iterable[FrameBatch],
+    detections: VideoDetections | None = None,
+    detect: Detect | None = None,
+    settings: CollectSettings | None = None,
+    *,
+    elicit: Elicit | None = None,
+    detector_digest: str = "",
+    class_names: Sequence[str] = (),
+    score_range: tuple[float, float] | None = None,
+    gaps: Callable[[], Sequence[FrameGap]] | None = None,
+    threads: int = 2,
+) -> Evidence:
+    """Collect the evidence of one video in one forward pass, in memory that its length doesn't change.
+
+    Args:
+        frames: decoded frames of one video, in order.
+        detections: made elsewhere, down to any floor; their number of frames is the video's.
+        detect: the detector, asked where ``detections`` is None: uint8 (B, 3, H, W) to one Detections
+            a frame, in pixels of the frame.
+        settings: how to collect; None = the defaults.
+        elicit: asks about disturbed frames; used with ``settings.variants`` and ``detect``.
+        detector_digest: of what made the detections.
+        class_names, score_range: of the detector.
+        gaps: called at the end, gives the stretches that could not be decoded.
+        threads: that match templates; the result does not depend on it.
+
+    Raises:
+        HemError: if neither or both of ``detections`` and ``detect`` are given, or no frame decoded.
+    """
+    settings = settings or CollectSettings()
+    if (detections is None) == (detect is None):
+        raise HemError("collecting evidence needs either detections or a detector, not both")
+    if settings.variants and (detect is None or elicit is None):
+        raise HemError("collect.variants needs a detector to ask: leave it empty for detections from a file")
+    collector = _Collector(settings, detect, elicit, threads)
+    try:
+        for batch in frames:
+            collector.push(batch, detections)
+            if detections is not None and collector.next_index >= detections.n_frames:
+                break
+        collector.finish()
+    finally:
+        collector.close()
+    return collector.evidence(
+        detections, detector_digest, tuple(class_names), score_range, tuple(gaps()) if gaps else ()
+    )
+
+
+class _Collector:
+    def __init__(
+        self, settings: CollectSettings, detect: Detect | None, elicit: Elicit | None, threads: int
+    ) -> None:
+        self._settings = settings
+        self._detect = detect
+        self._elicit = elicit if settings.variants else None
+        self._flagger = FrameFlagger()
+        self._pool = ThreadPoolExecutor(threads)
+        self._matching: list[Future[list[Row]]] = []
+        self._rows: list[Row] = []
+        self._answers: list[tuple[NDArray, NDArray, NDArray, NDArray]] = []
+        self._held: list[_Frame] = []
+        self._decided = 0  # of the held frames, how many are past
+        self._found: list[Detections] = []
+        self._flags: dict[int, tuple[float, bool, bool]] = {}
+        self._video: VideoInfo | None = None
+        self._n_rows = 0
+        self._shot = 0
+        self._allowance = 0.0
+        self.next_index = 0
+        self.calls = self.elicit_calls = 0
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def push(self, batch: FrameBatch, given: VideoDetections | None) -> None:
+        """Take the next frames."""
+        if self._video is None:
+            height, width = batch.frames.shape[2:]
+            self._video = replace(batch.video, width=int(width), height=int(height))
+        if given is None:
+            assert self._detect is not None
+            answers = self._detect(batch.frames)
+            if len(answers) != len(batch):
+                raise HemError(f"the detector gave {len(answers)} answers for {len(batch)} frames")
+            self.calls += len(batch)
+        for at in range(len(batch)):
+            index, time_s = int(batch.frame_indices[at]), float(batch.times_s[at])
+            if given is not None and index >= given.n_frames:
+                return
+            found = given.frame(index) if given is not None else answers[at].above(self._settings.floor_score)
+            found = replace(found, frame_index=index, time_s=time_s, video_id=self._video.video_id)
+            self._take(index, time_s, batch.frames[at], found)
+        while len(self._held) - self._decided >= BLOCK + self._settings.reach:
+            self._decide(BLOCK)
+
+    def _take(self, index: int, time_s: float, picture: Tensor, found: Detections) -> None:
+        grey = grey_of(picture)
+        cut, duplicate = self._flagger.push(grey, time_s)
+        if cut or index != self.next_index:
+            self._shot += 1
+        self._flags[index] = (time_s, cut, duplicate)
+        kept = picture if self._elicit is not None else None
+        first_row = self._n_rows
+        self._held.append(_Frame(index, time_s, grey, found, cut, duplicate, self._shot, first_row, kept))
+        self._found.append(found)
+        self._n_rows += len(found)
+        self.next_index = index + 1
+
+    def finish(self) -> None:
+        """Decide what is left."""
+        while self._decided < len(self._held):
+            self._decide(min(BLOCK, len(self._held) - self._decided))
+        self._gather()
+
+    def _gather(self) -> None:
+        for future in self._matching:
+            self._rows += future.result()
+        self._matching = []
+
+    def _decide(self, count: int) -> None:
+        """Order the matches and disturbances of the next ``count`` frames, and let go of older ones."""
+        self._gather()
+        assert self._video is not None
+        first = self._decided
+        around = self._held[: first + count + self._settings.reach]
+        stretch, owner = _stretch(around)
+        before, after = box_reach(stretch, self._settings)
+        pixels = pixel_reach(stretch, self._video, self._settings)
+        if self._settings.box_margin is None:
+            before, after = np.zeros_like(before), np.zeros_like(after)
+        if self._settings.search_margin is None:
+            pixels = np.zeros_like(pixels)
+        mine = (owner >= first) & (owner < first + count)
+        by_index = {frame.index: frame for frame in around}
+        for row in np.flatnonzero(mine & ((before > 0) | (after > 0) | (pixels > 0))).tolist():
+            frame = around[owner[row]]
+            at = row - int(np.searchsorted(owner, owner[row]))
+            spans = (int(before[row]), int(after[row]), int(pixels[row]))
+            self._matching.append(self._pool.submit(self._match, frame, at, spans, by_index))
+        if self._elicit is not None:
+            self._disturb(self._held[first : first + count], stretch, owner - first, (before, after))
+        self._decided += count
+        old = max(0, self._decided - self._settings.reach)
+        for frame in self._held[: self._decided]:
+            frame.picture = None
+        self._held = self._held[old:]
+        self._decided -= old
+
+    def _match(
+        self, frame: _Frame, at: int, spans: tuple[int, int, int], by_index: dict[int, _Frame]
+    ) -> list[Row]:
+        """Return the neighbour rows of detection ``at`` of a frame."""
+        box = frame.found.boxes_xyxy[at].numpy()
+        label = int(frame.found.labels[at])
+        settings, row = self._settings, frame.first_row + at
+        rows: list[Row] = []
+        if spans[0] or spans[1]:
+            assert settings.box_margin is not None
+            template = BoxTemplate(frame.grey, box, settings.box_margin, settings.match_side)
+            for step in range(-spans[0], spans[1] + 1) if template.usable else ():
+                other = by_index.get(frame.index + step)
+                if step and other is not None and other.shot == frame.shot and not other.duplicate:
+                    rows.append((row, step, BOX_REGION, *template.find(other.grey)))
+        size = (frame.grey.shape[1], frame.grey.shape[0])
+        for step in range(-spans[2], spans[2] + 1):
+            other = by_index.get(frame.index + step)
+            if step and other is not None and _holds(other, label, settings.paper_score_threshold[0]):
+                assert settings.search_margin is not None
+                found = pixel_match(frame.grey, other.grey, box, settings.search_margin, size)
+                rows.append((row, step, PIXEL_REGION, *found))
+        return rows
+
+    def _disturb(
+        self,
+        frames: list[_Frame],
+        stretch: Stretch,
+        owner: NDArray[np.int64],
+        reach: tuple[NDArray[np.int64], NDArray[np.int64]],
+    ) -> None:
+        """Spend the block's share of detector passes on the frames where they decide most."""
+        from hem.mining.elicited import choose_frames
+
+        assert self._elicit is not None and self._detect is not None
+        variants = self._settings.variants
+        share = self._settings.elicit_share
+        self._allowance += len(frames) * share / (1 - share)
+        budget = int(self._allowance + 1e-9)
+        asked = (owner >= 0) & (owner < len(frames)) & stretch.distinct
+        # open on a side: the temporal evidence is weak there, so the answer decides more
+        doubt = 0.2 + 0.4 * (reach[0] > 0) + 0.4 * (reach[1] > 0)
+        chosen = choose_frames(
+            owner[asked],
+            stretch.scores[asked],
+            doubt[asked],
+            passes_per_frame=len(variants),
+            budget_passes=budget,
+        )
+        for position in chosen.tolist():
+            frame = frames[position]
+            assert frame.picture is not None
+            scores, ious = self._elicit(
+                frame.picture,
+                frame.found.boxes_xyxy.numpy(),
+                frame.found.labels.numpy(),
+                self._detect,
+                variants,
+            )
+            self.elicit_calls += len(variants)
+            self._allowance -= len(variants)
+            at, variant = np.nonzero(~np.isnan(scores))
+            self._answers.append((frame.first_row + at, variant, scores[at, variant], ious[at, variant]))
+
+    def evidence(
+        self,
+        given: VideoDetections | None,
+        digest: str,
+        class_names: tuple[str, ...],
+        score_range: tuple[float, float] | None,
+        gaps: tuple[FrameGap, ...],
+    ) -> Evidence:
+        """Return everything, in the order of the detections."""
+        if self._video is None:
+            raise HemError("no frame could be decoded, so there is no evidence to collect")
+        n_frames = given.n_frames if given is not None else _end(self.next_index, gaps)
+        times = np.full(n_frames, np.nan)
+        cut = np.zeros(n_frames, dtype=np.bool_)
+        duplicate = np.zeros(n_frames, dtype=np.bool_)
+        for index, (time_s, is_cut, is_duplicate) in self._flags.items():
+            times[index], cut[index], duplicate[index] = time_s, is_cut, is_duplicate
+        detections, rows = self._detections(given, times, class_names, score_range, gaps)
+        near = sorted(self._rows, key=lambda row: row[:3])
+        answers = [np.concatenate(column) for column in zip(*self._answers, strict=True)]
+        return Evidence(
+            detections=detections,
+            cut_before=cut,
+            duplicate=duplicate,
+            collected=self._settings,
+            neighbours=NeighbourTable(
+                rows[np.array([row[0] for row in near], dtype=np.int64)],
+                np.array([row[1] for row in near], dtype=np.int16),
+                np.array([row[2] for row in near], dtype=np.int8),
+                np.array([row[3] for row in near], dtype=np.float64),
+                np.array([row[4] for row in near], dtype=np.float64).reshape(-1, 4),
+            ),
+            responses=ResponseTable(rows[answers[0]], *answers[1:]) if answers else ResponseTable(),
+            detector_digest=digest,
+            detector_calls=self.calls,
+            elicit_calls=self.elicit_calls,
+        )
+
+    def _detections(
+        self,
+        given: VideoDetections | None,
+        times: NDArray[np.float64],
+        class_names: tuple[str, ...],
+        score_range: tuple[float, float] | None,
+        gaps: tuple[FrameGap, ...],
+    ) -> tuple[VideoDetections, NDArray[np.int64]]:
+        """Return the video's detections, and for each row counted while reading its row there."""
+        assert self._video is not None
+        if given is None:
+            video = replace(self._video, n_frames=len(times))
+            found = VideoDetections.from_frames(
+                video,
+                self._found,
+                times,
+                gaps=gaps,
+                score_range=score_range,
+                floor_score=self._settings.floor_score,
+                class_names=class_names,
+            )
+            return found, np.arange(len(found), dtype=np.int64)
+        read = sorted(self._flags)
+        kept = [np.arange(*given.rows_of(index).indices(len(given))) for index in read]
+        video = replace(given.video, width=self._video.width, height=self._video.height)
+        rows = np.concatenate([*kept, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+        return replace(given, video=video, frame_times_s=times, gaps=gaps or given.gaps), rows
+
+
+def _end(next_index: int, gaps: tuple[FrameGap, ...]) -> int:
+    return max([next_index, *(gap.end_frame or 0 for gap in gaps)])
+
+
+def _holds(frame: _Frame, label: int, score: float) -> bool:
+    return bool(((frame.found.labels == label) & (frame.found.scores >= score)).any())
+
+
+def _stretch(frames: list[_Frame]) -> tuple[Stretch, NDArray[np.int64]]:
+    """Return the frames' detections together, and the position of each one's frame."""
+    counts = [len(frame.found) for frame in frames]
+
+    def spread(values: list, dtype: type) -> NDArray:
+        return np.repeat(np.array(values, dtype=dtype), counts)
+
+    def joined(name: str) -> NDArray:
+        return np.concatenate([getattr(frame.found, name).numpy() for frame in frames])
+
+    return Stretch(
+        spread([frame.index for frame in frames], np.int64),
+        joined("boxes_xyxy"),
+        joined("scores"),
+        joined("labels"),
+        spread([frame.shot for frame in frames], np.int64),
+        spread([not frame.duplicate for frame in frames], np.bool_),
+    ), spread(list(range(len(frames))), np.int64)

@@ -1,0 +1,217 @@
+"""Elicited flicker: disturb a frame a little, detect again, and see which detections answer.
+
+True objects keep being found under small disturbances and false alarms less so, so the mean answer
+over a few disturbances tells them apart better than the detector's own score does.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from hem.errors import HemError
+from hem.mining.disturbances import DEFAULT_VARIANTS, DISTURBANCES, Disturbance, disturbances
+from hem.structures import Detections
+
+__all__ = [
+    "DEFAULT_VARIANTS",
+    "DISTURBANCES",
+    "Disturbance",
+    "choose_frames",
+    "disturbances",
+    "elicit",
+    "mean_response",
+]
+
+Detect = Callable[[Tensor], list[Detections]]
+
+
+def elicit(
+    frame: Tensor,
+    boxes_xyxy: Tensor | NDArray[np.float64],
+    labels: Tensor | NDArray[np.int64],
+    detect: Detect,
+    variants: Sequence[Disturbance | str] = DEFAULT_VARIANTS,
+    *,
+    iou_threshold: float = 0.5,
+    max_batch: int = 16,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ask the detector about each box again, once in every disturbed copy of the frame.
+
+    Args:
+        frame: uint8 (3, H, W) RGB, never written to.
+        boxes_xyxy: (N, 4), candidates in pixels of the frame; labels: (N,), from 1.
+        detect: gives the detections of a batch uint8 (B, 3, H, W), down to its floor score, in
+            pixels of the frames given.
+        variants: disturbances or their names.
+        iou_threshold: a detection answers for a candidate of its class when their IoU is above
+            (not at) this. Raising it makes objects whose box wobbles look false; lowering it lets
+            neighbours answer for each other. 0.5: METHOD section 8.
+        max_batch: disturbed frames in one call of ``detect``; bounds memory, changes no result.
+
+    Returns:
+        scores float64 (N, V): the best score that answers, 0 where nothing does, NaN where the
+        candidate is not wholly visible in the variant; ious float64 (N, V): IoU of the candidate
+        with the detection that answered, 0 and NaN likewise.
+
+    Raises:
+        HemError: if a name is unknown or ``detect`` answers for another number of frames.
+    """
+    chosen = [disturbances([one])[0] if isinstance(one, str) else one for one in variants]
+    boxes = torch.as_tensor(boxes_xyxy, dtype=torch.float64, device="cpu").reshape(-1, 4)
+    classes = torch.as_tensor(labels, dtype=torch.int64, device="cpu").reshape(-1)
+    scores = np.full((len(boxes), len(chosen)), np.nan)
+    ious = np.full((len(boxes), len(chosen)), np.nan)
+    height, width = int(frame.shape[1]), int(frame.shape[2])
+    visible = [one.visible(boxes, height, width) for one in chosen]
+    asked = [column for column, mask in enumerate(visible) if bool(mask.any())]
+    for start in range(0, len(asked), max_batch):
+        columns = asked[start : start + max_batch]
+        batch = torch.stack([chosen[column].apply(frame) for column in columns])
+        answers = detect(batch)
+        if len(answers) != len(columns):
+            raise HemError(f"the detector answered for {len(answers)} frames of {len(columns)}")
+        for column, answer in zip(columns, answers, strict=True):
+            mapped = chosen[column].to_original(answer.boxes_xyxy.cpu(), height, width)
+            best, overlap = _best_answer(
+                boxes, classes, mapped, answer.scores.cpu(), answer.labels.cpu(), iou_threshold
+            )
+            seen = visible[column]
+            scores[seen.numpy(), column] = best[seen].numpy()
+            ious[seen.numpy(), column] = overlap[seen].numpy()
+    return scores, ious
+
+
+def _best_answer(
+    boxes: Tensor, classes: Tensor, found: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Best score (N,) over same-class detections with IoU > iou_threshold, and that one's IoU (N,)."""
+    if len(boxes) == 0 or len(found) == 0:
+        return boxes.new_zeros(len(boxes)), boxes.new_zeros(len(boxes))
+    overlap = box_iou(boxes, found)
+    answers = (overlap > iou_threshold) & (classes[:, None] == labels[None])
+    ranked = torch.where(answers, scores[None].expand_as(overlap), overlap.new_tensor(-torch.inf))
+    best, which = ranked.max(1)
+    there = answers.any(1)
+    nothing = boxes.new_zeros(())
+    return torch.where(there, best, nothing), torch.where(
+        there, overlap.gather(1, which[:, None])[:, 0], nothing
+    )
+
+
+def mean_response(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean (N,) of responses (N, V) over the variants that show the candidate.
+
+    NaN for a candidate that no variant shows (or with V = 0): nothing was asked of it.
+    """
+    seen = ~np.isnan(scores)
+    count = seen.sum(1)
+    total = np.where(seen, scores, 0.0).sum(1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def choose_frames(
+    frame_index: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    doubt: NDArray[np.float64] | None = None,
+    track_id: NDArray[np.int64] | None = None,
+    *,
+    passes_per_frame: int,
+    budget_passes: int,
+    repeat_discount: float = 0.5,
+) -> NDArray[np.int64]:
+    """Choose the frames whose disturbance decides most, within a budget of detector passes.
+
+    A candidate is worth 4 u (1 - u), u being its score's rank among the candidates from 0 to 1 (so
+    nothing depends on the detector's scale): a very high or a very low score is seldom overturned.
+    That is multiplied by its ``doubt``. Asking a track again says little that is new, so each
+    answer it already has in an earlier choice multiplies its worth by ``repeat_discount``. Frames
+    are taken greedily by the sum over their candidates; equal sums go to the earlier frame. The
+    result depends on the candidates only, not on their order.
+
+    Args:
+        frame_index: int64 (N,), frame of each candidate; scores: float64 (N,), any scale.
+        doubt: float64 (N,) >= 0, how doubtful the temporal evidence leaves it (for example 1 for
+            isolated or in a short track, 0.2 for one well inside a long steady track); None = 1.
+        track_id: int64 (N,), equal for candidates of one track, negative for none; None = none.
+        passes_per_frame: detector passes that one frame costs (its number of variants), >= 1.
+        budget_passes: passes that may be spent in all, >= 0.
+        repeat_discount: in [0, 1]; 1 asks a long track at every frame, 0 only once.
+
+    Returns:
+        int64 (K,), chosen frames in rising order, K * passes_per_frame <= budget_passes; frames of
+        no worth are left out, so K may be smaller.
+
+    Raises:
+        HemError: if a setting is out of range or lengths differ.
+    """
+    count = len(frame_index)
+    doubt = np.ones(count) if doubt is None else np.asarray(doubt, dtype=np.float64)
+    track_id = np.full(count, -1, dtype=np.int64) if track_id is None else np.asarray(track_id)
+    _check_choice(count, scores, doubt, track_id, passes_per_frame, budget_passes, repeat_discount)
+    if count == 0 or budget_passes < passes_per_frame:
+        return np.zeros(0, dtype=np.int64)
+    worth = _undecided(np.asarray(scores, dtype=np.float64)) * doubt
+    order = np.lexsort((track_id, worth, frame_index))  # sums must not depend on the order given
+    frames, starts = np.unique(frame_index[order], return_index=True)
+    members = np.split(order, starts[1:])
+    asked: dict[int, int] = {}
+
+    def value(position: int) -> float:
+        total = 0.0
+        for row in members[position].tolist():
+            total += float(worth[row]) * repeat_discount ** asked.get(int(track_id[row]), 0)
+        return total
+
+    # worth only ever falls, so a stale entry of the heap is an upper bound: re-value it and go on
+    heap = [(-value(position), position) for position in range(len(frames))]
+    heapq.heapify(heap)
+    chosen: list[int] = []
+    while heap and len(chosen) < budget_passes // passes_per_frame:
+        old, position = heapq.heappop(heap)
+        now = -value(position)
+        if now > old:
+            heapq.heappush(heap, (now, position))
+        elif now < 0:
+            chosen.append(position)
+            for track in {int(track_id[row]) for row in members[position]} - {-1}:
+                asked[track] = asked.get(track, 0) + 1
+        else:
+            break
+    return np.sort(frames[chosen]).astype(np.int64)
+
+
+def _undecided(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """4 u (1 - u) of the mid-rank u in (0, 1) of each score; equal scores get equal worth."""
+    ordered = np.sort(scores)
+    below = np.searchsorted(ordered, scores, side="left")
+    upto = np.searchsorted(ordered, scores, side="right")
+    rank = (below + upto) / (2 * len(scores))
+    return np.asarray(4 * rank * (1 - rank))
+
+
+def _check_choice(
+    count: int,
+    scores: NDArray[np.float64],
+    doubt: NDArray[np.float64],
+    track_id: NDArray[np.int64],
+    passes_per_frame: int,
+    budget_passes: int,
+    repeat_discount: float,
+) -> None:
+    if not count == len(scores) == len(doubt) == len(track_id):
+        raise HemError(
+            f"choosing frames: frame_index={count}, scores={len(scores)}, doubt={len(doubt)} and "
+            f"track_id={len(track_id)} must have one length"
+        )
+    if passes_per_frame < 1 or budget_passes < 0 or not 0 <= repeat_discount <= 1:
+        raise HemError(
+            f"choosing frames: passes_per_frame={passes_per_frame} must be >= 1, budget_passes="
+            f"{budget_passes} >= 0 and repeat_discount={repeat_discount} in [0, 1]"
+        )
+    if count and not bool((doubt >= 0).all()):
+        raise HemError("choosing frames: doubt must be >= 0")

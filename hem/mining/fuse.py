@@ -1,0 +1,199 @@
+"""Rules on the detector's answers to disturbed frames, alone and together with the video's evidence."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hem.mining.gaps import gap_table
+from hem.mining.index import index_of
+from hem.mining.table import (
+    IGNORE,
+    NEGATIVE,
+    POSITIVE,
+    PSEUDO,
+    MinedTable,
+    detection_table,
+    joined,
+    without_twice,
+)
+from hem.mining.temporal import decide, negative_weight, steadiness
+from hem.mining.thresholds import (
+    ElicitedThresholds,
+    HemThresholds,
+    check_elicited,
+    check_range,
+)
+from hem.mining.tracks import track_ids
+from hem.structures import HardExample
+from hem.structures.evidence import Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What the detector answers at each detection, (N,).
+
+    Attributes:
+        mean: float64, mean score over the variants; NaN where fewer than ``min_variants`` answered.
+        count: int64, answers it rests on.
+        asked: bool, the detection's frame was disturbed.
+    """
+
+    mean: NDArray[np.float64]
+    count: NDArray[np.int64]
+    asked: NDArray[np.bool_]
+
+
+def answers_of(evidence: Evidence, min_variants: int) -> Answers:
+    """Average the responses of every detection."""
+    found, table = evidence.detections, evidence.responses
+    count = np.bincount(table.candidate, minlength=len(found))
+    total = np.bincount(table.candidate, weights=table.score, minlength=len(found))
+    enough = count >= min_variants
+    mean = np.where(enough, total / np.maximum(count, 1), np.nan)
+    frames = np.zeros(found.n_frames, dtype=np.bool_)
+    frames[found.frame_index[table.candidate]] = True
+    return Answers(mean, count.astype(np.int64), frames[found.frame_index])
+
+
+def response_weight(
+    answers: Answers, thresholds: ElicitedThresholds
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return float64 (N,) twice: weight as a negative and as a positive, each in [0.5, 1].
+
+    A negative's falls from 1 at no answer to 0.5 at negative_response; a positive's rises from 0.5 at
+    positive_response to 1 at twice that (or at 1, if nearer).
+    """
+    mean = np.nan_to_num(answers.mean, nan=0.0)
+    low, high = max(thresholds.negative_response, 1e-9), thresholds.positive_response
+    top = max(min(2 * high, 1.0), high + 1e-9)
+    negative = 0.5 + 0.5 * np.clip(1 - mean / low, 0.0, 1.0)
+    positive = 0.5 + 0.5 * np.clip((mean - high) / (top - high), 0.0, 1.0)
+    return negative, positive
+
+
+def on_track(
+    evidence: Evidence, neighbour: float, confident: float, link_iou: float, min_track: int
+) -> NDArray[np.bool_]:
+    """Return bool (N,): doubtful or better, in a track of ``min_track`` with a confident one in it."""
+    found = evidence.detections
+    track = track_ids(evidence, neighbour, link_iou)
+    kept = track >= 0
+    count = int(track.max(initial=-1)) + 1
+    length = np.bincount(track[kept], minlength=count)
+    sure = np.bincount(track[kept & (found.scores >= confident)], minlength=count)
+    good = (length >= min_track) & (sure > 0)
+    return np.asarray(kept & np.append(good, False)[track])
+
+
+def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedTable:
+    """Answer by responses alone, in the frames that were disturbed.
+
+    Confident detections with a low mean response are hard negatives, with a high one pseudo-labels;
+    doubtful ones with a high one that lie on a track are hard positives; the rest is ignored.
+
+    Raises:
+        HemError: if the evidence holds no responses, or was not kept down to the thresholds.
+    """
+    check_elicited(evidence.collected, thresholds)
+    found, answers = evidence.detections, answers_of(evidence, thresholds.min_variants)
+    doubtful = answers.asked & (found.scores >= thresholds.neighbour_threshold)
+    confident = doubtful & (found.scores >= thresholds.score_threshold)
+    with np.errstate(invalid="ignore"):
+        low = answers.mean < thresholds.negative_response
+        high = answers.mean >= thresholds.positive_response
+    tracked = on_track(
+        evidence,
+        thresholds.neighbour_threshold,
+        thresholds.score_threshold,
+        thresholds.link_iou,
+        thresholds.min_track,
+    )
+    verdict = np.select(
+        [confident & low, doubtful & ~confident & high & tracked, confident & high, doubtful],
+        [NEGATIVE, POSITIVE, PSEUDO, IGNORE],
+        -1,
+    )
+    as_negative, as_positive = response_weight(answers, thresholds)
+    weights = np.where(verdict == NEGATIVE, as_negative, as_positive)
+    return _table(evidence, "elicited", verdict, weights, {"response": answers.mean})
+
+
+def _table(
+    evidence: Evidence,
+    rule: str,
+    verdict: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    seen: dict[str, NDArray[np.float64]],
+) -> MinedTable:
+    rows = np.flatnonzero(verdict >= 0)
+    given = np.where(verdict[rows] == IGNORE, 0.0, weights[rows])
+    columns = {name: column[rows] for name, column in seen.items()}
+    return detection_table(evidence.detections, rule, rows, verdict[rows].astype(np.int8), given, columns)
+
+
+def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
+    """Answer by both kinds of evidence; where a frame was not disturbed, by the video alone.
+
+    In a disturbed frame, for a detection with a mean response:
+    - confident: hard negative if the response is low, or if the video says false and the response is
+      not high; pseudo-label if the response is high and the video does not say false; else ignore;
+    - doubtful: hard positive if the response is high and it lies on a track; else ignore.
+    Gaps filled by matching come on top, unless a detection in them was judged already.
+    A verdict that both kinds reach has the larger of their weights, plus a tenth of the smaller, at
+    most 1: more evidence of either kind never lowers it.
+
+    Raises:
+        HemError: if a threshold lies outside the ranges that the evidence was collected for.
+    """
+    limits, response = thresholds.temporal, thresholds.elicited
+    check_range(evidence.collected, limits)
+    index, found = index_of(evidence), evidence.detections
+    steady = steadiness(evidence, limits)
+    negative, pseudo, ignore = decide(evidence, limits, steady)
+    answers = answers_of(evidence, response.min_variants)
+    known = ~np.isnan(answers.mean) & index.distinct[found.frame_index]
+    mean = np.nan_to_num(answers.mean, nan=0.0)
+    low, high = known & (mean < response.negative_response), known & (mean >= response.positive_response)
+    doubtful = found.scores >= limits.neighbour_threshold
+    confident = found.scores >= limits.score_threshold
+    tracked = np.zeros(len(found), dtype=np.bool_)
+    if known.any():
+        tracked = on_track(
+            evidence,
+            limits.neighbour_threshold,
+            limits.score_threshold,
+            limits.link_iou,
+            limits.min_track,
+        )
+    is_negative = confident & np.where(known, low | (negative & ~high), negative)
+    is_pseudo = confident & ~is_negative & np.where(known, high & ~negative, pseudo)
+    is_positive = known & doubtful & ~confident & high & tracked
+    rest = (known & doubtful) | (~known & ignore)
+    verdict = np.select([is_negative, is_positive, is_pseudo, rest], [NEGATIVE, POSITIVE, PSEUDO, IGNORE], -1)
+    by_answer = response_weight(answers, response)
+    weights = np.where(
+        verdict == NEGATIVE,
+        _together(negative_weight(steady, limits) * negative, by_answer[0] * low),
+        _together(np.clip(steady.support, 0, 1) * pseudo, by_answer[1] * high),
+    )
+    seen = {"support": steady.support, "steadiness": steady.value, "response": answers.mean}
+    seen["visible"] = steady.visible
+    table = _table(evidence, "hem", verdict, weights, seen)
+    if limits.max_gap == 0:
+        return table
+    return joined(without_twice(table, gap_table(evidence, limits, "hem")))
+
+
+def _together(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.minimum(np.maximum(one, other) + 0.1 * np.minimum(one, other), 1.0))
+
+
+def mine_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> list[HardExample]:
+    """Return what query_elicited finds."""
+    return query_elicited(evidence, thresholds).examples()
+
+
+def mine_hem(evidence: Evidence, thresholds: HemThresholds) -> list[HardExample]:
+    """Return what query_hem finds."""
+    return query_hem(evidence, thresholds).examples()

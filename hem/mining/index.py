@@ -1,0 +1,195 @@
+"""Look-ups over one video's evidence that every query needs and no threshold changes."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hem.errors import HemError
+from hem.mining.table import frame_times
+from hem.ops.boxes import area, paired_intersection, paired_iou, paired_iou_inclusive
+from hem.ops.isolation import Pairs, expand_ranges, largest_of, overlapping_pairs
+from hem.structures.evidence import BOX_REGION, PIXEL_REGION, Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """Neighbour rows of one region, and the detections that overlap each tracked box.
+
+    Attributes:
+        row: int64 (P,), row of the neighbour table.
+        detection: int64 (P,), row of a detection of the candidate's class in that frame.
+        iou, iou_inclusive: float64 (P,), its IoU with the tracked box (inclusive one > 0).
+        keys: int64 (K,), sorted keys of the region's rows; rows: their rows in the neighbour table.
+        span: multiplier of the candidate in a key.
+    """
+
+    row: NDArray[np.int64]
+    detection: NDArray[np.int64]
+    iou: NDArray[np.float64]
+    iou_inclusive: NDArray[np.float64]
+    keys: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    span: int
+
+    def find(self, candidate: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the neighbour rows of (candidate, offset), shapes broadcast; -1 where there is none."""
+        key = candidate * self.span + offset + self.span // 2
+        if not len(self.keys):
+            return np.full(key.shape, -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
+        reachable = np.abs(offset) <= self.span // 2
+        return np.where((self.keys[at] == key) & reachable, self.rows[at], -1)
+
+
+class Groups:
+    """Runs of equal keys, for the largest value of each run."""
+
+    def __init__(self, keys: NDArray[np.int64]) -> None:
+        self._start = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
+
+    def largest(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return each run's largest value, and the position where the run begins."""
+        if not len(self._start):
+            return np.zeros(0), self._start
+        return np.maximum.reduceat(values, self._start), self._start
+
+
+class EvidenceIndex:
+    """Everything about one Evidence that is the same for all thresholds, made when first asked for."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._detections = evidence.detections
+        self._neighbours = evidence.neighbours
+        self._reach = evidence.collected.reach
+        self._window = evidence.collected.window
+        unreadable = np.isnan(evidence.detections.frame_times_s)
+        after_gap = np.concatenate([[False], unreadable[:-1]]) if len(unreadable) else unreadable
+        self.times_s = frame_times(evidence.detections)
+        """float64 (F,): time of each frame."""
+        self.readable = ~unreadable
+        """bool (F,): the frame was decoded."""
+        self.shot = np.cumsum(evidence.cut_before | unreadable | after_gap)
+        """int64 (F,): frames with the same number have no cut and no gap between them."""
+        self.distinct = self.readable & ~evidence.duplicate
+        """bool (F,): the frame shows something new."""
+        self.order: NDArray[np.int64] = np.cumsum(self.distinct, dtype=np.int64)
+        """int64 (F,): distinct frames up to and including this one."""
+        self.tracks: tuple[tuple[float, float], NDArray[np.int64]] | None = None
+        """The last tracks that were made, and for which (score threshold, link IoU)."""
+        self.n_labels = int(evidence.detections.labels.max(initial=0))
+
+    @cached_property
+    def inclusive_pairs(self) -> Pairs:
+        """Overlaps as the paper counts them, within ``window`` frames."""
+        found = self._detections
+        return overlapping_pairs(
+            found.frame_index, found.boxes_xyxy, found.labels, self._window, paired_iou_inclusive
+        )
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Plain overlaps within reach, between distinct frames of one shot."""
+        found = self._detections
+        pairs = overlapping_pairs(found.frame_index, found.boxes_xyxy, found.labels, self._reach)
+        first, second = found.frame_index[pairs.first], found.frame_index[pairs.second]
+        good = (self.shot[first] == self.shot[second]) & self.distinct[first] & self.distinct[second]
+        return Pairs(pairs.first[good], pairs.second[good], pairs.offset[good], pairs.iou[good])
+
+    @cached_property
+    def pair_groups(self) -> Groups:
+        """Pairs with one detection and one offset in common."""
+        pairs = self.pairs
+        return Groups(pairs.first * (2 * self._reach + 1) + pairs.offset)
+
+    @cached_property
+    def box_groups(self) -> Groups:
+        """Entries of ``box`` with one neighbour row in common."""
+        return Groups(self.box.row)
+
+    @cached_property
+    def adjacent(self) -> Pairs:
+        """Plain overlaps between distinct frames of one shot with no other distinct frame between them.
+
+        However long the frozen stretch between them is: ``reach`` does not matter here.
+        """
+        found = self._detections
+        rows = np.flatnonzero(self.distinct[found.frame_index])
+        frame = found.frame_index[rows]
+        pairs = overlapping_pairs(self.order[frame], found.boxes_xyxy[rows], found.labels[rows], 1)
+        good = self.shot[frame[pairs.first]] == self.shot[frame[pairs.second]]
+        first, second = rows[pairs.first[good]], rows[pairs.second[good]]
+        offset = found.frame_index[second] - found.frame_index[first]
+        return Pairs(first, second, offset, pairs.iou[good])
+
+    @cached_property
+    def rank(self) -> NDArray[np.float64]:
+        """float64 (N,): share of the video's detections whose score is at most this one's, in (0, 1]."""
+        scores = self._detections.scores
+        return np.searchsorted(np.sort(scores), scores, side="right") / max(len(scores), 1)
+
+    @cached_property
+    def inside(self) -> NDArray[np.float64]:
+        """float64 (N,): largest part that lies inside a surer detection of its class and frame."""
+        found = self._detections
+        start = np.searchsorted(found.frame_index, found.frame_index, side="left")
+        end = np.searchsorted(found.frame_index, found.frame_index, side="right")
+        own, other = expand_ranges(start, end)
+        surer = (found.scores[other] > found.scores[own]) & (found.labels[other] == found.labels[own])
+        own, other = own[surer], other[surer]
+        common = paired_intersection(found.boxes_xyxy[own], found.boxes_xyxy[other])
+        size = area(found.boxes_xyxy[own])
+        part = np.divide(common, size, out=np.zeros_like(common), where=size > 0)
+        return largest_of(own, part, len(found), 0.0)
+
+    @cached_property
+    def pixel(self) -> Appearance:
+        """Full-resolution rows."""
+        return self._appearance(PIXEL_REGION)
+
+    @cached_property
+    def box(self) -> Appearance:
+        """Rows of hem's own matching."""
+        return self._appearance(BOX_REGION)
+
+    def _appearance(self, region: int) -> Appearance:
+        near, found = self._neighbours, self._detections
+        rows = np.flatnonzero(near.region == region)
+        frame = found.frame_index[near.candidate[rows]] + near.offset[rows]
+        start = np.searchsorted(found.frame_index, frame, side="left")
+        end = np.searchsorted(found.frame_index, frame, side="right")
+        owner, detection = expand_ranges(start, end)
+        row = rows[owner]
+        same = found.labels[detection] == found.labels[near.candidate[row]]
+        row, detection = row[same], detection[same]
+        tracked, boxes = near.tracked_xyxy[row], found.boxes_xyxy[detection]
+        inclusive = paired_iou_inclusive(tracked, boxes)
+        hit = inclusive > 0
+        row, detection, inclusive = row[hit], detection[hit], inclusive[hit]
+        iou = paired_iou(near.tracked_xyxy[row], found.boxes_xyxy[detection])
+        span = 2 * self._reach + 1
+        keys = near.candidate[rows] * span + near.offset[rows] + span // 2
+        order = np.argsort(keys)
+        return Appearance(row, detection, iou, inclusive, keys[order], rows[order], span)
+
+
+_INDICES: WeakKeyDictionary[Evidence, EvidenceIndex] = WeakKeyDictionary()
+
+
+def index_of(evidence: Evidence) -> EvidenceIndex:
+    """Return the index of ``evidence``, made once for as long as the evidence lives."""
+    index = _INDICES.get(evidence)
+    if index is None:
+        index = _INDICES[evidence] = EvidenceIndex(evidence)
+    return index
+
+
+def within(name: str, value: float, limits: tuple[float, float]) -> None:
+    """Raise HemError unless limits[0] <= value <= limits[1]."""
+    if not limits[0] <= value <= limits[1]:
+        raise HemError(
+            f"mining.{name} is {value:g}, but the evidence was collected for {limits[0]:g}..{limits[1]:g}: "
+            f"choose a value inside, or collect again with a wider range"
+        )

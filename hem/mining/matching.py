@@ -1,0 +1,89 @@
+"""The two ways a candidate is looked for in another frame: the paper's, and hem's own."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hem.ops.template_match import Grey, best_match_opencv
+
+
+def pixel_match(
+    grey: Grey,
+    other: Grey,
+    box_xyxy: NDArray[np.float64],
+    margin: float,
+    size: tuple[int, int],
+) -> tuple[float, NDArray[np.float64]]:
+    """Find a box's picture in another frame as the published program does.
+
+    Args:
+        grey, other: uint8 (H, W), the candidate's frame and the one searched.
+        box_xyxy: float64 (4,); its template is rows int(top):int(bottom), columns int(left):int(right)
+            and must hold a pixel.
+        margin: pixels searched on every side.
+        size: (W, H) of the video's first frame.
+
+    Returns:
+        (best NCC, template-sized box at the best place float64 (4,)).
+    """
+    left, top, right, bottom = (float(value) for value in box_xyxy)
+    template = grey[int(top) : int(bottom), int(left) : int(right)]
+    x0, x1 = _span(left, right, margin, size[0])
+    y0, y1 = _span(top, bottom, margin, size[1])
+    best, x, y = best_match_opencv(template, other[y0 : y1 + 1, x0 : x1 + 1])
+    height, width = template.shape
+    return best, np.array([x0 + x, y0 + y, x0 + x + width, y0 + y + height], dtype=np.float64)
+
+
+def _span(low: float, high: float, margin: float, size: int) -> tuple[int, int]:
+    half = (high - low + 1) / 2 + margin
+    centre = (low + high) / 2
+    return int(max(centre - half, 0.0)), int(min(centre + half, size - 1.0))
+
+
+class BoxTemplate:
+    """A candidate's picture, shrunk once, to be looked for in several frames.
+
+    Box-relative throughout: the longer side is at most ``side`` pixels and the search reaches
+    ``margin`` times the longer side on every side, so twice the resolution gives the same answer.
+    The part of the box outside the frame is not matched.
+    """
+
+    def __init__(self, grey: Grey, box_xyxy: NDArray[np.float64], margin: float, side: int) -> None:
+        height, width = grey.shape
+        left, top = np.floor(np.clip(box_xyxy[:2], 0, (width, height))).astype(int)
+        right, bottom = np.ceil(np.clip(box_xyxy[2:], 0, (width, height))).astype(int)
+        self._origin = (int(left), int(top))
+        self._size = (int(right - left), int(bottom - top))
+        longer = max(self._size)
+        self.usable = min(self._size) >= 4
+        """False for boxes with too few pixels inside the frame to be recognised."""
+        self._factor = min(1.0, side / longer) if longer else 1.0
+        self._reach = margin * longer
+        if self.usable:
+            self._template = _shrink(grey[top:bottom, left:right], self._factor)
+
+    def find(self, other: Grey) -> tuple[float, NDArray[np.float64]]:
+        """Return (best NCC, box of the template's size at the best place, float64 (4,))."""
+        height, width = other.shape
+        x, y = self._origin
+        x0, x1 = max(0, int(x - self._reach)), min(width, int(np.ceil(x + self._size[0] + self._reach)))
+        y0, y1 = max(0, int(y - self._reach)), min(height, int(np.ceil(y + self._size[1] + self._reach)))
+        region = _shrink(other[y0:y1, x0:x1], self._factor)
+        low, wide = self._template.shape
+        if region.shape[0] < low or region.shape[1] < wide:
+            more = max(0, low - region.shape[0]), max(0, wide - region.shape[1])
+            region = np.pad(region, ((0, more[0]), (0, more[1])), mode="edge")
+        best, u, v = best_match_opencv(self._template, region)
+        # the shrunk region's own scale, since its size was rounded to whole pixels
+        scale_x, scale_y = (x1 - x0) / region.shape[1], (y1 - y0) / region.shape[0]
+        left, top = x0 + u * scale_x, y0 + v * scale_y
+        return best, np.array([left, top, left + self._size[0], top + self._size[1]], dtype=np.float64)
+
+
+def _shrink(picture: Grey, factor: float) -> Grey:
+    if factor >= 1.0:
+        return picture
+    height, width = picture.shape
+    size = (max(2, round(width * factor)), max(2, round(height * factor)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))

@@ -1,0 +1,246 @@
+"""The published rule for hard negatives, box for box.
+
+Source: Jin et al., "Unsupervised Hard Example Mining from Videos for Improved Object Detection",
+ECCV 2018 (arXiv 1808.04285), and the mining program published for its COCO experiments.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hem.errors import HemError
+from hem.mining.index import index_of, within
+from hem.mining.table import NEGATIVE, PSEUDO, MinedTable, detection_table
+from hem.ops.boxes import area_inclusive, paired_iou_inclusive
+from hem.ops.isolation import Pairs, any_of, overlapping_pairs
+from hem.structures import HardExample, VideoDetections
+from hem.structures.evidence import CollectSettings, Evidence
+from hem.structures.video import VideoInfo
+
+Match = Callable[[int, int], tuple[float, NDArray[np.float64]] | None]
+"""(row of the candidate, offset) -> (best NCC, tracked box), or None if the frame is unreadable."""
+
+
+@dataclass(frozen=True)
+class PaperThresholds:
+    """Thresholds of the published rule; the defaults are the published ones.
+
+    Attributes:
+        score_threshold: detections below it do not exist. Higher: fewer candidates, but also fewer
+            neighbours, so more true objects look isolated.
+        max_score: a candidate at or above it is exempt. Higher: more sure false alarms, and more true
+            objects among the negatives.
+        window: frames on each side. Larger: fewer, purer negatives.
+        search_margin: pixels searched on every side of the candidate.
+        ncc_threshold: a side whose best NCC is below it is not isolated. Higher: fewer, purer.
+        iou_threshold: a neighbour with IoU above it explains the candidate. Lower: fewer, purer.
+        min_area: px², (w + 1)(h + 1) below it is exempt.
+        border_margin: px, a candidate nearer to the border is exempt.
+        max_frames: only so many frames from the start are read, as in the published program.
+    """
+
+    score_threshold: float = 0.8
+    max_score: float = 0.98
+    window: int = 5
+    search_margin: float = 100.0
+    ncc_threshold: float = 0.5
+    iou_threshold: float = 0.2
+    min_area: float = 1600.0
+    border_margin: float = 50.0
+    max_frames: int = 70_000
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise HemError(f"mining.window must be >= 1 frame, got {self.window}")
+        for name in ("search_margin", "border_margin", "min_area", "iou_threshold", "max_frames"):
+            if not getattr(self, name) >= 0:
+                raise HemError(f"mining.{name} must be >= 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, eq=False)
+class PaperWork:
+    """What plain overlap leaves open.
+
+    Attributes:
+        kept: int64 (K,), rows of the detections that exist for this mode.
+        undecided: int64 (C,), rows of the candidates that only their appearance can decide.
+        n_frames: frames that count.
+    """
+
+    kept: NDArray[np.int64]
+    undecided: NDArray[np.int64]
+    n_frames: int
+
+
+def eligible(
+    boxes_xyxy: NDArray[np.float64], video: VideoInfo, min_area: float, border_margin: float
+) -> NDArray[np.bool_]:
+    """Return bool (N,): large enough, away from the border, and with a template of one pixel or more."""
+    left, top, right, bottom = boxes_xyxy.T
+    border = border_margin
+    inside = (left >= border) & (top >= border)
+    inside &= (right < video.width - border) & (bottom < video.height - border)
+    whole = boxes_xyxy.astype(np.int64)
+    pixels = (whole[:, 2] > whole[:, 0]) & (whole[:, 3] > whole[:, 1])
+    return np.asarray(inside & (area_inclusive(boxes_xyxy) >= min_area) & pixels)
+
+
+def paper_work(
+    detections: VideoDetections, thresholds: PaperThresholds, pairs: Pairs | None = None
+) -> PaperWork:
+    """Settle by plain overlap what it can settle.
+
+    Args:
+        detections: of one video; its number of frames is the published rule's n.
+        thresholds: of the rule.
+        pairs: inclusive-IoU pairs with a reach of ``window`` or more, if they are at hand already.
+    """
+    n_frames = min(detections.n_frames, thresholds.max_frames)
+    exists = (detections.scores >= thresholds.score_threshold) & (detections.frame_index < n_frames)
+    frame = detections.frame_index
+    candidate = exists & (detections.scores < thresholds.max_score)
+    candidate &= (frame - thresholds.window + 1 >= 0) & (frame + thresholds.window < n_frames)
+    candidate &= eligible(
+        detections.boxes_xyxy, detections.video, thresholds.min_area, thresholds.border_margin
+    )
+    if pairs is None:
+        kept = np.flatnonzero(exists)
+        pairs = overlapping_pairs(
+            frame[kept],
+            detections.boxes_xyxy[kept],
+            detections.labels[kept],
+            thresholds.window,
+            paired_iou_inclusive,
+        )
+        pairs = Pairs(kept[pairs.first], kept[pairs.second], pairs.offset, pairs.iou)
+    settles = (pairs.iou > thresholds.iou_threshold) & (np.abs(pairs.offset) <= thresholds.window)
+    settles &= exists[pairs.second]
+    candidate &= ~any_of(pairs.first[settles], len(detections))
+    return PaperWork(np.flatnonzero(exists), np.flatnonzero(candidate), n_frames)
+
+
+class PaperJudge:
+    """Decides undecided candidates one at a time, nearest neighbour first, asking for few matches."""
+
+    def __init__(self, detections: VideoDetections, thresholds: PaperThresholds, work: PaperWork) -> None:
+        self._thresholds = thresholds
+        self._frame = detections.frame_index[work.kept]
+        self._labels = detections.labels[work.kept]
+        self._boxes = detections.boxes_xyxy[work.kept]
+        self._all = detections
+        self._n_frames = work.n_frames
+
+    def neighbours(self, row: int, offset: int) -> NDArray[np.float64]:
+        """Return the boxes (M, 4) of the candidate's class that exist ``offset`` frames away."""
+        frame = int(self._all.frame_index[row]) + offset
+        first, end = np.searchsorted(self._frame, [frame, frame + 1])
+        return self._boxes[first:end][self._labels[first:end] == self._all.labels[row]]
+
+    def offsets(self, row: int) -> tuple[list[int], list[int]]:
+        """Return the offsets (earlier, later) at which the candidate has to be matched, nearest first."""
+        frame = int(self._all.frame_index[row])
+        steps = range(1, self._thresholds.window + 1)
+        earlier = [-step for step in steps if frame - step >= 0 and len(self.neighbours(row, -step))]
+        later = [step for step in steps if frame + step < self._n_frames and len(self.neighbours(row, step))]
+        return earlier, later
+
+    def isolated(self, row: int, match: Match) -> tuple[bool, dict[str, float]]:
+        """Return whether both sides are isolated, and the lowest NCC of each side that was matched."""
+        seen: dict[str, float] = {}
+        for name, side in zip(("ncc_before", "ncc_after"), self.offsets(row), strict=True):
+            for offset in side:
+                found = match(row, offset)
+                if found is None or found[0] < self._thresholds.ncc_threshold:
+                    return False, seen
+                overlap = paired_iou_inclusive(self.neighbours(row, offset), found[1][None, :])
+                if (overlap > self._thresholds.iou_threshold).any():
+                    return False, seen
+                seen[name] = min(seen.get(name, 1.0), found[0])
+        return True, seen
+
+
+def paper_table(
+    detections: VideoDetections,
+    work: PaperWork,
+    negatives: NDArray[np.int64],
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+) -> MinedTable:
+    """Return the negatives, and as pseudo-labels the other existing detections of their frames.
+
+    Args:
+        detections, work: what was mined.
+        negatives: int64 (M,), rows of the hard negatives.
+        before, after: float64 (M,), lowest NCC on each side; NaN where no frame had to be matched.
+    """
+    frame = detections.frame_index
+    chosen = any_of(frame[negatives], detections.n_frames)
+    others = np.setdiff1d(work.kept[chosen[frame[work.kept]]], negatives)
+    rows = np.concatenate([negatives, others])
+    kind = np.repeat(np.array([NEGATIVE, PSEUDO], dtype=np.int8), [len(negatives), len(others)])
+    nothing = np.full(len(others), np.nan)
+    seen = {
+        "ncc_before": np.concatenate([before, nothing]),
+        "ncc_after": np.concatenate([after, nothing]),
+    }
+    return detection_table(detections, "paper", rows, kind, np.ones(len(rows)), seen)
+
+
+def query_paper(evidence: Evidence, thresholds: PaperThresholds) -> MinedTable:
+    """Answer the published rule from evidence alone.
+
+    Raises:
+        HemError: if a threshold lies outside the ranges that the evidence was collected for.
+    """
+    check_paper_range(evidence.collected, thresholds)
+    index = index_of(evidence)
+    detections = evidence.detections
+    work = paper_work(detections, thresholds, index.inclusive_pairs)
+    rows, frame = work.undecided, detections.frame_index
+    exists = np.zeros(len(detections), dtype=np.bool_)
+    exists[work.kept] = True
+    steps = np.arange(1, thresholds.window + 1)
+    offsets = np.concatenate([-steps, steps])
+    target = frame[rows, None] + offsets
+    inside = (target >= 0) & (target < work.n_frames)
+    present = np.zeros((detections.n_frames, index.n_labels + 1), dtype=np.bool_)
+    present[frame[work.kept], detections.labels[work.kept]] = True
+    needed = inside & present[np.where(inside, target, 0), detections.labels[rows, None]]
+
+    table = index.pixel
+    explains = exists[table.detection] & (table.iou_inclusive > thresholds.iou_threshold)
+    # position -1 (no such row) reads the entry added at the end
+    ncc = np.append(evidence.neighbours.ncc, -np.inf)
+    explained = any_of(table.row[explains], len(ncc))
+    found = table.find(rows[:, None], offsets[None, :])
+    passes = (found >= 0) & ~explained[found] & (ncc[found] >= thresholds.ncc_threshold)
+    isolated = np.asarray((passes | ~needed).all(axis=1))
+    seen = np.where(needed, ncc[found], np.inf)[isolated]
+    sides = [side.min(axis=1) for side in np.split(seen, 2, axis=1)]
+    before, after = (np.where(np.isinf(side), np.nan, side) for side in sides)
+    return paper_table(detections, work, rows[isolated], before, after)
+
+
+def mine_paper(evidence: Evidence, thresholds: PaperThresholds) -> list[HardExample]:
+    """Return the published rule's hard negatives, with the other detections of their frames.
+
+    See query_paper; the kept detections of a frame with a hard negative are its pseudo-labels.
+    """
+    return query_paper(evidence, thresholds).examples()
+
+
+def check_paper_range(collected: CollectSettings, thresholds: PaperThresholds) -> None:
+    """Raise HemError unless evidence collected so can answer a query with these thresholds."""
+    if collected.search_margin != thresholds.search_margin:
+        raise HemError(
+            f"mining.search_margin is {thresholds.search_margin}, but the evidence was collected with "
+            f"{collected.search_margin}: collect again with it"
+        )
+    within("score_threshold", thresholds.score_threshold, collected.paper_score_threshold)
+    within("iou_threshold", thresholds.iou_threshold, collected.paper_iou_threshold)
+    within("window", thresholds.window, (1, collected.window))
+    within("min_area", thresholds.min_area, (collected.paper_min_area, np.inf))
+    within("border_margin", thresholds.border_margin, (collected.paper_border_margin, np.inf))
+    within("score_threshold", thresholds.score_threshold, (collected.floor_score, np.inf))

@@ -1,0 +1,134 @@
+"""One way to ask any rule about any number of videos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from hem.errors import HemError
+from hem.mining.fuse import query_elicited, query_hem
+from hem.mining.paper import PaperThresholds, query_paper
+from hem.mining.score_scale import ScaleKind, ScoreScale
+from hem.mining.table import MinedTable
+from hem.mining.temporal import query_temporal
+from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
+from hem.structures import HardExample
+from hem.structures.evidence import Evidence
+
+Rule = Literal["paper", "temporal", "elicited", "hem"]
+Thresholds = PaperThresholds | TemporalThresholds | ElicitedThresholds | HemThresholds
+_OF_RULE = {
+    "paper": PaperThresholds,
+    "temporal": TemporalThresholds,
+    "elicited": ElicitedThresholds,
+    "hem": HemThresholds,
+}
+_SCORES = ("score_threshold", "neighbour_threshold", "max_score")
+
+
+@dataclass(frozen=True)
+class MiningPreset:
+    """A rule with its thresholds.
+
+    Attributes:
+        rule: ``paper``, ``temporal``, ``elicited`` or ``hem``.
+        thresholds: of that rule; the score settings in it are read on ``score_scale``.
+        score_scale: ``raw`` (always, for paper), ``quantile`` or ``calibrated``; see ScoreScale.
+        per_frame: detections a frame that quantile setting 0 admits.
+    """
+
+    rule: Rule
+    thresholds: Thresholds
+    score_scale: Literal["raw", "quantile", "calibrated"] = "raw"
+    per_frame: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.rule not in get_args(Rule):
+            raise HemError(f"mining rule must be one of {get_args(Rule)}, got {self.rule!r}")
+        if not isinstance(self.thresholds, _OF_RULE[self.rule]):
+            raise HemError(
+                f"mining rule {self.rule} needs {_OF_RULE[self.rule].__name__}, "
+                f"got {type(self.thresholds).__name__}"
+            )
+        if self.score_scale not in ("raw", "quantile", "calibrated"):
+            raise HemError(
+                f"mining.score_scale must be raw, quantile or calibrated, got {self.score_scale!r}"
+            )
+        if self.rule == "paper" and self.score_scale != "raw":
+            raise HemError("mining.score_scale must be raw for `paper`: its thresholds are published scores")
+
+
+def scale_of(
+    evidence: Sequence[Evidence], preset: MiningPreset, calibrated: ScoreScale | None = None
+) -> ScoreScale:
+    """Return the scale that a preset's settings are read on, counted over all the videos together.
+
+    Raises:
+        HemError: if the preset is calibrated and no calibration is given.
+    """
+    if preset.score_scale == "calibrated":
+        if calibrated is None:
+            raise HemError("mining.score_scale=calibrated needs a labelled validation set to calibrate on")
+        return calibrated
+    if preset.score_scale == "raw":
+        return ScoreScale.raw()
+    pool = np.concatenate([item.detections.scores for item in evidence] or [np.zeros(0)])
+    frames = sum(int((~np.isnan(item.detections.frame_times_s)).sum()) for item in evidence)
+    floor = max([item.detections.floor_score for item in evidence], default=-np.inf)
+    return ScoreScale.quantile(
+        pool[pool >= floor], max(frames, 1), per_frame=preset.per_frame, floor_score=floor
+    )
+
+
+def resolved(thresholds: Thresholds, scale: ScoreScale) -> Thresholds:
+    """Return the thresholds with their score settings as raw scores."""
+    if isinstance(thresholds, HemThresholds):
+        temporal, elicited = resolved(thresholds.temporal, scale), resolved(thresholds.elicited, scale)
+        assert isinstance(temporal, TemporalThresholds) and isinstance(elicited, ElicitedThresholds)
+        return HemThresholds(temporal, elicited)
+    if scale.kind is ScaleKind.RAW:
+        return thresholds  # infinite limits are legal there
+    names = [item.name for item in fields(thresholds) if item.name in _SCORES]
+    raw: dict[str, Any] = {name: scale.threshold(getattr(thresholds, name)) for name in names}
+    return replace(thresholds, **raw)
+
+
+def query(evidence: Evidence, rule: Rule, thresholds: Thresholds) -> MinedTable:
+    """Answer one rule on one video, thresholds in raw scores."""
+    if rule == "paper" and isinstance(thresholds, PaperThresholds):
+        return query_paper(evidence, thresholds)
+    if rule == "temporal" and isinstance(thresholds, TemporalThresholds):
+        return query_temporal(evidence, thresholds)
+    if rule == "elicited" and isinstance(thresholds, ElicitedThresholds):
+        return query_elicited(evidence, thresholds)
+    if rule == "hem" and isinstance(thresholds, HemThresholds):
+        return query_hem(evidence, thresholds)
+    raise HemError(f"mining rule {rule!r} does not go with {type(thresholds).__name__}")
+
+
+def mine_tables(
+    evidence: Sequence[Evidence], preset: MiningPreset, calibrated: ScoreScale | None = None
+) -> list[MinedTable]:
+    """Answer a preset on every video, in order; quantile settings are counted over all of them.
+
+    Raises:
+        HemError: if two videos have one id, or a threshold lies outside what was collected.
+    """
+    names = [item.video_id for item in evidence]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise HemError(f"two videos have the id {twice[0]!r}: mine them apart, or rename one")
+    thresholds = resolved(preset.thresholds, scale_of(evidence, preset, calibrated))
+    return [query(item, preset.rule, thresholds) for item in evidence]
+
+
+def mine(
+    evidence: Sequence[Evidence],
+    preset: MiningPreset,
+    calibrated: ScoreScale | None = None,
+    mining_round: int = 1,
+) -> list[HardExample]:
+    """Return the hard examples of all videos, video by video, each ordered by frame and kind."""
+    tables = mine_tables(evidence, preset, calibrated)
+    return [example for table in tables for example in table.examples(mining_round)]

@@ -1,0 +1,243 @@
+"""Detections that other programs wrote, read into VideoDetections.
+
+Every reader gives boxes (left, top, right, bottom) with right = left + width and bottom = top + height
+in float64, exactly as the numbers in the file say, and times at ``video.fps``.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hem.artifacts import load_detections
+from hem.errors import HemError
+from hem.structures import VideoDetections
+from hem.structures.video import VideoInfo
+
+_LARGEST = 1e7  # pixels; a coordinate beyond it is a broken file, and its square would lose whole pixels
+
+
+def read_authors_text(path: Path, video: VideoInfo, class_names: tuple[str, ...] = ()) -> VideoDetections:
+    """Read the paper authors' text format: for each frame a name line, a count line, then the boxes.
+
+    A box line is ``left top width height score``. Frame k of the file is picture k of the video; the
+    name line is not looked at. The file's number of frames is the video's, for mining.
+
+    Raises:
+        HemError: naming file and line, where a count or number cannot be read or lines are missing.
+    """
+    lines = _lines(path)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    frames: list[int] = []
+    rows: list[list[float]] = []
+    at, frame = 0, 0
+    while at < len(lines):
+        if at + 1 >= len(lines):
+            raise HemError(f"{path}, line {at + 1}: the file ends where the count of frame {frame} belongs")
+        count = _count(path, at + 2, lines[at + 1])
+        first = at + 2
+        if first + count > len(lines):
+            raise HemError(
+                f"{path}, line {at + 2}: frame {frame} announces {count} boxes, "
+                f"but the file ends after {len(lines) - first}"
+            )
+        for number in range(first, first + count):
+            rows.append(_numbers(path, number + 1, lines[number].split(), 5, exact=True))
+            frames.append(frame)
+        at, frame = first + count, frame + 1
+    table = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    return _build(video, np.array(frames, dtype=np.int64), table, frame, class_names)
+
+
+def read_mot_text(path: Path, video: VideoInfo, class_names: tuple[str, ...] = ()) -> VideoDetections:
+    """Read MOT text: ``frame,id,left,top,width,height,score,…`` with frames counted from 1, one class.
+
+    Frames without a line are empty; the video's ``n_frames`` (if known) sets how many there are.
+
+    Raises:
+        HemError: naming file and line, where a number cannot be read.
+    """
+    frames: list[int] = []
+    rows: list[list[float]] = []
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        values = _numbers(path, number, line.replace(",", " ").split(), 7, exact=False)
+        if not 1 <= values[0] <= 1e9 or values[0] != int(values[0]):  # NaN fails the first
+            raise HemError(f"{path}, line {number}: frame {values[0]:g} is not a whole number from 1")
+        frames.append(int(values[0]) - 1)
+        rows.append(values[2:7])
+    table = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    index = np.array(frames, dtype=np.int64)
+    return _build(video, index, table, _frames_of(path, video, index), class_names)
+
+
+def read_coco_results(
+    path: Path,
+    video: VideoInfo,
+    class_names: tuple[str, ...] = (),
+    frame_of_image: dict[int, int] | None = None,
+) -> VideoDetections:
+    """Read COCO results: a JSON list of ``{image_id, category_id, bbox, score}``.
+
+    Args:
+        path: the file.
+        video: the video they belong to.
+        class_names: names of category 1, 2, ….
+        frame_of_image: 0-based frame of each image id; without it the image id is the frame, counted
+            from 0.
+
+    Raises:
+        HemError: naming the file and the entry (counted from 0) that cannot be read.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HemError(f"{path} is not there") from None
+    except (ValueError, RecursionError) as error:
+        raise HemError(f"{path} is not readable JSON: {error}") from None
+    if not isinstance(entries, list):
+        raise HemError(f"{path} must hold a JSON list of results, got {type(entries).__name__}")
+    frames, labels, rows = [], [], []
+    for number, entry in enumerate(entries):
+        image, label, row = _coco_entry(path, number, entry)
+        if frame_of_image is not None and image not in frame_of_image:
+            raise HemError(
+                f"{path}, entry {number}: image_id {image} belongs to no frame of {video.video_id}"
+            )
+        frames.append(image if frame_of_image is None else frame_of_image[image])
+        labels.append(label)
+        rows.append(row)
+    index = np.array(frames, dtype=np.int64)
+    table = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    count = _frames_of(path, video, index)
+    return _build(video, index, table, count, class_names, np.array(labels, dtype=np.int64))
+
+
+def _coco_entry(path: Path, number: int, entry: object) -> tuple[int, int, list[float]]:
+    where = f"{path}, entry {number}"
+    if not isinstance(entry, dict):
+        raise HemError(f"{where}: a result must be an object, got {type(entry).__name__}")
+    for key in ("image_id", "category_id", "bbox", "score"):
+        if key not in entry:
+            raise HemError(f"{where}: {key} is missing")
+    image, label, bbox = entry["image_id"], entry["category_id"], entry["bbox"]
+    for name, value, lowest in (("image_id", image, 0), ("category_id", label, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 2**31:
+            raise HemError(f"{where}: {name} must be a whole number from {lowest}, got {value!r}")
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        raise HemError(f"{where}: bbox must be [left, top, width, height], got {bbox!r}")
+    values = [*bbox, entry["score"]]
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+        raise HemError(f"{where}: bbox and score must be numbers, got {values}")
+    return image, label, _checked(where, [float(value) if abs(value) < 1e300 else np.inf for value in values])
+
+
+_SUFFIXES: dict[str, Callable[[Path, VideoInfo, tuple[str, ...]], VideoDetections]] = {
+    "authors": read_authors_text,
+    "mot": read_mot_text,
+    "coco": read_coco_results,
+}
+
+
+def read_detections(
+    path: Path, video: VideoInfo, source: str = "auto", class_names: tuple[str, ...] = ()
+) -> VideoDetections:
+    """Read detections of one video in any known format.
+
+    Args:
+        path: the file.
+        video: the video; its size decides what is near the border, its fps the times.
+        source: ``authors``, ``mot``, ``coco``, ``parquet``, or ``auto``: by the suffix (``.json``,
+            ``.parquet``), and for text by whether the first line has commas (MOT) or not (authors').
+        class_names: names of labels 1, 2, … (Parquet files bring their own).
+
+    Raises:
+        HemError: if the file cannot be read in that format.
+    """
+    if source == "auto":
+        source = {".json": "coco", ".parquet": "parquet"}.get(path.suffix.lower(), "")
+        if not source:
+            first = next((line for line in _lines(path) if line.strip()), "")
+            source = "mot" if first.count(",") >= 6 else "authors"
+    if source == "parquet":
+        return load_detections(path)
+    if source not in _SUFFIXES:
+        raise HemError(
+            f"detections format must be auto, parquet or one of {sorted(_SUFFIXES)}, got {source!r}"
+        )
+    return _SUFFIXES[source](path, video, class_names)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise HemError(f"{path} is not there") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise HemError(f"{path} is not readable text: {error}") from None
+
+
+def _count(path: Path, number: int, line: str) -> int:
+    text = line.strip()
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        raise HemError(f"{path}, line {number}: expected the number of boxes, got {text[:40]!r}")
+    return int(text)
+
+
+def _numbers(path: Path, number: int, words: list[str], wanted: int, *, exact: bool) -> list[float]:
+    where = f"{path}, line {number}"
+    if len(words) < wanted or (exact and len(words) != wanted):
+        raise HemError(f"{where}: expected {wanted} numbers, got {len(words)}")
+    try:
+        values = [float(word) for word in words[:wanted]]
+    except ValueError:
+        raise HemError(f"{where}: {' '.join(words[:wanted])[:60]!r} are not all numbers") from None
+    return values[:-5] + _checked(where, values[-5:])
+
+
+def _checked(where: str, values: list[float]) -> list[float]:
+    """Check left, top, width, height, score."""
+    if not np.isfinite(values).all():
+        raise HemError(f"{where}: a number is not finite")
+    if max(abs(value) for value in values[:4]) > _LARGEST:
+        raise HemError(f"{where}: a coordinate beyond {_LARGEST:g} pixels")
+    if values[2] < 0 or values[3] < 0:
+        raise HemError(f"{where}: width and height must be >= 0, got {values[2]:g} x {values[3]:g}")
+    return values
+
+
+def _frames_of(path: Path, video: VideoInfo, frame_index: NDArray[np.int64]) -> int:
+    last = int(frame_index.max(initial=-1)) + 1
+    if video.n_frames is None:
+        if last > 100_000_000:
+            raise HemError(f"{path}: frame {last - 1} is beyond any video; is it a frame number?")
+        return last
+    if last > video.n_frames:
+        raise HemError(f"{path}: frame {last - 1} (from 0), but {video.video_id} has {video.n_frames} frames")
+    return video.n_frames
+
+
+def _build(
+    video: VideoInfo,
+    frame_index: NDArray[np.int64],
+    table: NDArray[np.float64],
+    n_frames: int,
+    class_names: tuple[str, ...],
+    labels: NDArray[np.int64] | None = None,
+) -> VideoDetections:
+    boxes = table[:, :4].copy()
+    boxes[:, 2:] += boxes[:, :2]
+    order = np.argsort(frame_index, kind="stable")
+    return VideoDetections(
+        video=video,
+        frame_index=frame_index[order],
+        boxes_xyxy=boxes[order],
+        scores=table[order, 4],
+        labels=(np.ones(len(table), dtype=np.int64) if labels is None else labels)[order],
+        frame_times_s=np.arange(n_frames, dtype=np.float64) / video.fps,
+        class_names=class_names,
+    )

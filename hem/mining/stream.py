@@ -1,0 +1,159 @@
+"""The published rule straight from frames and detections: one forward pass, few matches, two threads."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hem.mining.matching import pixel_match
+from hem.mining.paper import PaperJudge, PaperThresholds, PaperWork, paper_table, paper_work
+from hem.mining.table import MinedTable
+from hem.structures import VideoDetections
+
+Picture = NDArray[np.uint8]
+Read = Callable[[NDArray[np.bool_]], Iterable[tuple[int, Picture]]]
+"""Given bool (F,) of the frames wanted, yields (frame index, picture) of those, in order."""
+
+
+def frames_needed(detections: VideoDetections, thresholds: PaperThresholds) -> NDArray[np.bool_]:
+    """Return bool (F,): the frames whose pictures the published rule may look at.
+
+    Those of the candidates that plain overlap leaves open, and of their neighbours that hold
+    detections; every other frame need not even be converted to grey.
+    """
+    return _needed(detections, thresholds, paper_work(detections, thresholds))
+
+
+def _needed(detections: VideoDetections, thresholds: PaperThresholds, work: PaperWork) -> NDArray[np.bool_]:
+    judge = PaperJudge(detections, thresholds, work)
+    wanted = np.zeros(detections.n_frames, dtype=np.bool_)
+    for row in work.undecided.tolist():
+        earlier, later = judge.offsets(row)
+        if earlier or later:
+            wanted[detections.frame_index[row] + np.array([0, *earlier, *later])] = True
+    return wanted
+
+
+def to_grey(picture: Picture, channel_order: str = "rgb") -> Picture:
+    """Return uint8 (H, W) by OpenCV's conversion; (H, W) pictures are grey already.
+
+    Args:
+        picture: uint8 (H, W, 3) or (H, W).
+        channel_order: ``rgb`` or ``bgr``.
+    """
+    if picture.ndim == 2:
+        return picture
+    code = cv2.COLOR_BGR2GRAY if channel_order == "bgr" else cv2.COLOR_RGB2GRAY
+    return np.asarray(cv2.cvtColor(picture, code))
+
+
+def stream_paper(
+    detections: VideoDetections,
+    read: Read,
+    thresholds: PaperThresholds,
+    *,
+    channel_order: str = "rgb",
+    threads: int = 2,
+) -> MinedTable:
+    """Mine one video by the published rule in one forward pass.
+
+    Args:
+        detections: of every frame; picture k belongs to frame k, and the number of frames is theirs.
+        read: gives the pictures of the frames asked for. It runs in a thread of its own, so that
+            decoding and matching overlap; frames nobody asked for may be skipped undecoded.
+        thresholds: of the rule.
+        channel_order: of the pictures, ``rgb`` or ``bgr``.
+        threads: that match templates; the result does not depend on it.
+
+    A frame that ``read`` does not give (a damaged stretch) makes the sides that need it not isolated.
+    """
+    work = paper_work(detections, thresholds)
+    wanted = _needed(detections, thresholds, work)
+    judge = PaperJudge(detections, thresholds, work)
+    size = (detections.video.width, detections.video.height)
+    held: dict[int, Picture] = {}
+
+    def match(row: int, offset: int) -> tuple[float, NDArray[np.float64]] | None:
+        frame = int(detections.frame_index[row])
+        if frame not in held or frame + offset not in held:
+            return None
+        box = detections.boxes_xyxy[row]
+        return pixel_match(held[frame], held[frame + offset], box, thresholds.search_margin, size)
+
+    verdicts: dict[int, dict[str, float]] = {}
+    waiting = work.undecided.tolist()
+
+    def settle(rows: list[int], pool: ThreadPoolExecutor) -> None:
+        for row, (isolated, seen) in zip(
+            rows, pool.map(lambda row: judge.isolated(row, match), rows), strict=True
+        ):
+            if isolated:
+                verdicts[row] = seen
+
+    with ThreadPoolExecutor(threads) as pool:
+        for frame, grey in _ahead(_grey(read(wanted), wanted, channel_order)):
+            ready = [row for row in waiting if detections.frame_index[row] + thresholds.window < frame]
+            settle(ready, pool)
+            waiting = waiting[len(ready) :]
+            first = detections.frame_index[waiting[0]] if waiting else frame
+            for old in [key for key in held if key < first - thresholds.window]:
+                del held[old]
+            held[frame] = grey
+            if not waiting:
+                break
+        settle(waiting, pool)
+    negatives = np.array(sorted(verdicts), dtype=np.int64)
+    before, after = (
+        np.array([verdicts[row].get(name, np.nan) for row in negatives.tolist()], dtype=np.float64)
+        for name in ("ncc_before", "ncc_after")
+    )
+    return paper_table(detections, work, negatives, before, after)
+
+
+def _grey(
+    frames: Iterable[tuple[int, Picture]], wanted: NDArray[np.bool_], channel_order: str
+) -> Iterator[tuple[int, Picture]]:
+    for frame, picture in frames:
+        if frame >= len(wanted):
+            return
+        if wanted[frame]:
+            yield frame, to_grey(picture, channel_order)
+
+
+def _ahead(frames: Iterator[tuple[int, Picture]], depth: int = 16) -> Iterator[tuple[int, Picture]]:
+    """Run an iterator in a thread, at most ``depth`` items ahead; its exceptions are raised here."""
+    items: queue.Queue[tuple[int, Picture] | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: tuple[int, Picture] | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                items.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in frames:
+                if not put(item):
+                    return
+            put(None)
+        except BaseException as error:  # handed over, not swallowed: raised below in the caller
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (item := items.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,163 @@
+"""Mined boxes of one video in columns: cheap to make by the hundred, turned into objects on demand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hem.structures import HardExample, Kind, VideoDetections
+from hem.structures.video import VideoInfo
+
+KINDS = (Kind.HARD_NEGATIVE, Kind.HARD_POSITIVE, Kind.PSEUDO_LABEL, Kind.IGNORE)
+"""What the codes in MinedTable.kind stand for."""
+
+NEGATIVE, POSITIVE, PSEUDO, IGNORE = range(4)
+
+
+@dataclass(frozen=True, eq=False)
+class MinedTable:
+    """What one rule says of one video.
+
+    Attributes:
+        video: where the boxes are.
+        rule: name of the rule.
+        row: int64 (N,), row of the detection, -1 where the detector said nothing.
+        frame_index: int64 (N,).
+        time_s: float64 (N,).
+        boxes_xyxy: float64 (N, 4).
+        labels: int64 (N,).
+        kind: int8 (N,), index into KINDS.
+        scores: float64 (N,), NaN where the detector said nothing.
+        weights: float64 (N,).
+        evidence: columns float64 (N,), NaN where a value does not apply.
+    """
+
+    video: VideoInfo
+    rule: str
+    row: NDArray[np.int64]
+    frame_index: NDArray[np.int64]
+    time_s: NDArray[np.float64]
+    boxes_xyxy: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    kind: NDArray[np.int8]
+    scores: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    evidence: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.frame_index)
+
+    def of_kind(self, kind: Kind) -> NDArray[np.int64]:
+        """Return the positions of one kind."""
+        return np.flatnonzero(self.kind == KINDS.index(kind))
+
+    def examples(self, mining_round: int = 1) -> list[HardExample]:
+        """Return the boxes as HardExample, ordered by frame, kind, label and box.
+
+        Boxes without extent (some detectors give them) teach nothing and are left out.
+        """
+        boxes = self.boxes_xyxy
+        order = np.lexsort((*boxes.T[::-1], self.labels, self.kind, self.frame_index))
+        whole = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        names = list(self.evidence)
+        values = np.stack([self.evidence[name] for name in names], axis=1) if names else None
+        out = []
+        for at in order[whole[order]].tolist():
+            seen: dict[str, float] = {}
+            if values is not None:
+                seen = {n: v for n, v in zip(names, values[at].tolist(), strict=True) if v == v}
+            score = float(self.scores[at])
+            out.append(
+                HardExample(
+                    video_id=self.video.video_id,
+                    video_digest=self.video.digest,
+                    frame_index=int(self.frame_index[at]),
+                    time_s=float(self.time_s[at]),
+                    box_xyxy=tuple(boxes[at].tolist()),
+                    label=int(self.labels[at]),
+                    kind=KINDS[self.kind[at]],
+                    score=None if np.isnan(score) else score,
+                    weight=float(self.weights[at]),
+                    rule=self.rule,
+                    round=mining_round,
+                    evidence=seen,
+                )
+            )
+        return out
+
+
+def frame_times(detections: VideoDetections) -> NDArray[np.float64]:
+    """Return float64 (F,): presentation times, index / fps where a frame has none."""
+    times = detections.frame_times_s
+    nominal = np.arange(len(times)) / detections.video.fps
+    return np.where(np.isnan(times), nominal, times)
+
+
+def detection_table(
+    detections: VideoDetections,
+    rule: str,
+    rows: NDArray[np.int64],
+    kind: NDArray[np.int8],
+    weights: NDArray[np.float64],
+    evidence: Mapping[str, NDArray[np.float64]] | None = None,
+) -> MinedTable:
+    """Return a table whose boxes are detections (``rows``)."""
+    frame = detections.frame_index[rows]
+    return MinedTable(
+        video=detections.video,
+        rule=rule,
+        row=np.asarray(rows, dtype=np.int64),
+        frame_index=frame,
+        time_s=frame_times(detections)[frame],
+        boxes_xyxy=detections.boxes_xyxy[rows],
+        labels=detections.labels[rows],
+        kind=np.asarray(kind, dtype=np.int8),
+        scores=detections.scores[rows],
+        weights=np.asarray(weights, dtype=np.float64),
+        evidence=dict(evidence or {}),
+    )
+
+
+def joined(tables: Sequence[MinedTable]) -> MinedTable:
+    """Return the rows of several tables of one video and rule as one."""
+    names = sorted({name for table in tables for name in table.evidence})
+    columns = {
+        name: np.concatenate([t.evidence.get(name, np.full(len(t), np.nan)) for t in tables])
+        for name in names
+    }
+
+    def column(name: str) -> NDArray:
+        return np.concatenate([getattr(table, name) for table in tables])
+
+    return MinedTable(
+        tables[0].video,
+        tables[0].rule,
+        column("row"),
+        column("frame_index"),
+        column("time_s"),
+        column("boxes_xyxy"),
+        column("labels"),
+        column("kind"),
+        column("scores"),
+        column("weights"),
+        columns,
+    )
+
+
+def without_twice(table: MinedTable, gaps: MinedTable) -> list[MinedTable]:
+    """Return both, without what one of them settles for the other.
+
+    Dropped are gap boxes whose detection is a positive already, and ignored detections (the teacher's
+    own low score) that a filled gap turns into a hard positive.
+    """
+    positive = table.row[table.kind == POSITIVE]
+    gaps = _rows(gaps, ~(np.isin(gaps.row, positive) & (gaps.row >= 0)))
+    filled = gaps.row[(gaps.kind == POSITIVE) & (gaps.row >= 0)]
+    return [_rows(table, ~((table.kind == IGNORE) & np.isin(table.row, filled))), gaps]
+
+
+def _rows(table: MinedTable, keep: NDArray[np.bool_]) -> MinedTable:
+    names = ("row", "frame_index", "time_s", "boxes_xyxy", "labels", "kind", "scores", "weights")
+    columns = {name: getattr(table, name)[keep] for name in names}
+    return replace(table, **columns, evidence={n: c[keep] for n, c in table.evidence.items()})

@@ -1,0 +1,163 @@
+"""Thresholds of hem's own rules, and the check that evidence can answer them."""
+
+from dataclasses import dataclass, field
+
+from hem.errors import HemError
+from hem.mining.index import within
+from hem.structures.evidence import CollectSettings
+
+
+@dataclass(frozen=True)
+class TemporalThresholds:
+    """What hem asks of a video's temporal evidence.
+
+    Score settings are read on the preset's score scale (raw here, once resolved).
+
+    Attributes:
+        score_threshold: a detection at or above it is one the detector stands by: a candidate for a
+            hard negative, or a pseudo-label. Lower: more of both, less sure.
+        neighbour_threshold: a detection at or above it (and below score_threshold) is doubtful: it
+            counts as a neighbour and becomes an ignore region. Lower: fewer, purer negatives.
+        max_score: a candidate at or above it needs strong evidence (see strong_factor).
+        strong_factor: in (0, 1]; such a candidate's steadiness must stay below this share of the
+            threshold, and every neighbour frame must show it. Lower: fewer sure ones, purer.
+        window: frames on each side at most.
+        window_s: seconds on each side; frames further away in time do not count.
+        min_window: distinct frames on each side that count however far apart in time they are.
+        ncc_threshold: a neighbour frame shows the candidate's picture if its NCC reaches this.
+            Higher: fewer frames count as seen, so fewer, purer negatives and hard positives.
+        track_ncc: the place it was tracked to counts beside its own place where the NCC reaches this.
+            Lower: lookalikes nearby count as the candidate itself, so fewer negatives.
+        visible_share: share of the neighbour frames on each side that must show it, > 0.
+        iou_threshold: a candidate overlapped by more than this in both nearest frames is steady at
+            once. Lower: fewer negatives.
+        steadiness_threshold: a candidate below it is a hard negative. Higher: more, less pure.
+        score_weight, inside_weight: of the candidate's own rank and of its lying inside a surer box.
+        border: part of the box's longer side that must lie between it and the frame's border.
+        min_side: candidates with a shorter side of fewer pixels than this are left alone.
+        link_iou: overlap from which detections of neighbouring frames may be one object.
+        min_track: detections on each side of a gap. Higher: fewer, purer hard positives.
+        max_gap: frames, longest gap that is filled; 0 mines no hard positives.
+        agree_iou: overlap that forward and backward matching must reach in every frame of a gap.
+        steady_share: support from which a detection is a pseudo-label and not an ignore region.
+    """
+
+    score_threshold: float = 0.5
+    neighbour_threshold: float = 0.1
+    max_score: float = 0.98
+    strong_factor: float = 0.5
+    window: int = 8
+    window_s: float = 0.3
+    min_window: int = 2
+    ncc_threshold: float = 0.3
+    track_ncc: float = 0.9
+    visible_share: float = 0.5
+    iou_threshold: float = 0.5
+    steadiness_threshold: float = 0.065
+    score_weight: float = 0.0
+    inside_weight: float = 0.2
+    border: float = 0.0
+    min_side: float = 0.0
+    link_iou: float = 0.3
+    min_track: int = 3
+    max_gap: int = 5
+    agree_iou: float = 0.5
+    steady_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("window", "min_window", "min_track"):
+            _require(name, getattr(self, name) >= 1, ">= 1", self)
+        for name in ("max_gap", "window_s", "border", "min_side", "score_weight", "inside_weight"):
+            _require(name, getattr(self, name) >= 0, ">= 0", self)
+        for name in ("strong_factor", "visible_share", "link_iou", "agree_iou", "steady_share"):
+            _require(name, 0 < getattr(self, name) <= 1, "in (0, 1]", self)
+        _require(
+            "neighbour_threshold",
+            self.neighbour_threshold <= self.score_threshold,
+            f"at most score_threshold ({self.score_threshold:g})",
+            self,
+        )
+
+
+@dataclass(frozen=True)
+class ElicitedThresholds:
+    """What hem asks of the detector's answers to disturbed frames (mean response over the variants).
+
+    Attributes:
+        score_threshold: as in TemporalThresholds.
+        neighbour_threshold: as there.
+        negative_response: a detection the detector stands by whose mean response is below it is a
+            hard negative. Higher: more, less pure.
+        positive_response: one at or above it is a pseudo-label; a doubtful detection at or above it
+            that lies on a track or in a gap is a hard positive. Lower: more, less pure.
+        min_variants: answers that the mean must rest on.
+        link_iou, min_track: a doubtful detection lies on a track when links of this overlap join it,
+            over doubtful ones too, to this many detections with a confident one among them.
+    """
+
+    score_threshold: float = 0.3
+    neighbour_threshold: float = 0.1
+    negative_response: float = 0.25
+    positive_response: float = 0.6
+    min_variants: int = 3
+    link_iou: float = 0.3
+    min_track: int = 3
+
+    def __post_init__(self) -> None:
+        _require("min_variants", self.min_variants >= 1, ">= 1", self)
+        _require("min_track", self.min_track >= 1, ">= 1", self)
+        _require(
+            "negative_response",
+            self.negative_response <= self.positive_response,
+            f"at most positive_response ({self.positive_response:g})",
+            self,
+        )
+        _require(
+            "neighbour_threshold",
+            self.neighbour_threshold <= self.score_threshold,
+            f"at most score_threshold ({self.score_threshold:g})",
+            self,
+        )
+
+
+@dataclass(frozen=True)
+class HemThresholds:
+    """Both kinds of evidence together; see fuse.query_hem.
+
+    Attributes:
+        temporal: thresholds of the temporal rule; its score thresholds and tracks hold for both.
+        elicited: thresholds of the responses (its score thresholds are not looked at).
+    """
+
+    temporal: TemporalThresholds = field(default_factory=TemporalThresholds)
+    elicited: ElicitedThresholds = field(default_factory=ElicitedThresholds)
+
+
+def _require(name: str, holds: bool, rule: str, owner: object) -> None:
+    if not holds:
+        raise HemError(f"mining.{name} must be {rule}, got {getattr(owner, name)}")
+
+
+def check_elicited(collected: CollectSettings, thresholds: ElicitedThresholds) -> None:
+    """Raise HemError unless the evidence holds answers to disturbed frames for such a query."""
+    if not collected.variants:
+        raise HemError(
+            "the evidence holds no answers to disturbed frames (collect.variants was empty): "
+            "collect again with variants, or mine with `temporal`"
+        )
+    within("min_variants", thresholds.min_variants, (1, len(collected.variants)))
+    within("neighbour_threshold", thresholds.neighbour_threshold, (collected.floor_score, float("inf")))
+
+
+def check_range(collected: CollectSettings, thresholds: TemporalThresholds) -> None:
+    """Raise HemError unless evidence collected so can answer a query with these (raw) thresholds."""
+    if collected.box_margin is None:
+        raise HemError(
+            "the evidence was collected without collect.box_margin, so only `paper` can be asked of it"
+        )
+    within("score_threshold", thresholds.score_threshold, collected.score_threshold)
+    within("neighbour_threshold", thresholds.neighbour_threshold, collected.neighbour_threshold)
+    within("neighbour_threshold", thresholds.neighbour_threshold, (collected.floor_score, float("inf")))
+    within("iou_threshold", thresholds.iou_threshold, collected.iou_threshold)
+    within("window", thresholds.window, (1, collected.window))
+    within("max_gap", thresholds.max_gap, (0, collected.max_gap))
