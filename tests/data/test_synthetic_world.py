@@ -225,8 +225,8 @@ def test_video_has_what_makes_detectors_flicker():
     small = np.stack([cv2.resize(f, (24, 24), interpolation=cv2.INTER_AREA).astype(float) for f in frames])
     change = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3))
     assert (change > 4 * np.median(change)).sum() >= 2  # cuts
-    sharp = [cv2.Laplacian(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.CV_64F).std() for f in frames]
-    assert max(sharp) > 1.3 * np.median(sharp) or min(sharp) < 0.8 * np.median(sharp)
+    light = np.array([f.mean() for f in frames])
+    assert (np.abs(np.diff(light)) > 0.1 * light[1:]).sum() >= 2  # exposure jumps
     assert {label for t in truths for label in t.labels} == {1, 2}
     lives = {}
     for index, truth in enumerate(truths):

@@ -70,7 +70,7 @@ class Actor:
 
 def _track(rng: Rng, n_frames: int, side: int, scene_side: int, speed: float) -> tuple[Path1, Path1]:
     """Return a path that lies in the picture for part of the shot at least; ``speed`` in px a frame."""
-    middle, reach = scene_side / 2, side * 0.5
+    middle, reach = scene_side / 2, side * 0.4
     when = rng.uniform(0.1, 0.9) * n_frames  # the moment when it is at the place drawn below
     x, y = middle + rng.uniform(-reach, reach), middle + rng.uniform(-reach, reach) * 0.8
     time = np.arange(n_frames, dtype=np.float64) - when
@@ -94,13 +94,13 @@ def face_actor(rng: Rng, n_frames: int, side: int, scene_side: int) -> Actor:
     talking = (np.sin(np.arange(n_frames) * rng.uniform(0.8, 1.6)) > 0.2) * float(rng.random() < 0.5)
     eyes = 1.0 - (bursts(rng, n_frames, 40.0, (1, 3)) > 0)
     base = FacePose(
-        pitch=rng.uniform(-0.5, 0.5), light=rng.uniform(-1.3, 1.3), ambient=rng.uniform(0.35, 0.7)
+        pitch=rng.uniform(-0.5, 0.5), light=rng.uniform(-1.3, 1.3), ambient=rng.uniform(0.4, 0.75)
     )
     return Actor(
         FACE, x, y,
-        _sizes(rng, n_frames, side * float(np.exp(rng.uniform(np.log(0.22), np.log(0.5)))), 0.35),
+        _sizes(rng, n_frames, side * float(np.exp(rng.uniform(np.log(0.23), np.log(0.46)))), 0.35),
         wander(rng, n_frames, rng.uniform(0.02, 0.16), (25, 80)),
-        light=rng.uniform(0.75, 1.1),
+        light=rng.uniform(0.85, 1.15),
         look=random_face(rng),
         base=base,
         pose=np.stack([np.clip(yaw, -1.15, 1.15), talking, eyes], 1),
@@ -114,19 +114,19 @@ def car_actor(rng: Rng, n_frames: int, side: int, scene_side: int) -> Actor:
     if look.front_view:
         speed *= 0.15
     x, y = _track(rng, n_frames, side, scene_side, speed)
-    start = side * float(np.exp(rng.uniform(np.log(0.24), np.log(0.55))))
+    start = side * float(np.exp(rng.uniform(np.log(0.26), np.log(0.5))))
     forward = bool(x[-1] > x[0])
     rolled = np.abs(x - x[0]) / (0.09 * start) % (2 * np.pi)
     zeros = np.zeros(n_frames)
     return Actor(
         CAR, x, y,
-        _sizes(rng, n_frames, start, 0.6 if look.front_view else 0.15),
+        _sizes(rng, n_frames, start, 0.4 if look.front_view else 0.15),
         wander(rng, n_frames, 0.02, (20, 60)) + rng.normal(0, 0.05),
-        light=rng.uniform(0.75, 1.1),
+        light=rng.uniform(0.85, 1.15),
         flip=forward,
-        squeeze=rng.uniform(0.7, 1.0),
+        squeeze=rng.uniform(0.8, 1.0),
         look=look,
-        base=CarPose(0.0, rng.uniform(0.35, 0.7), rng.uniform(-1, 1)),
+        base=CarPose(0.0, rng.uniform(0.45, 0.8), rng.uniform(-1, 1)),
         pose=np.stack([rolled if speed > 0 else zeros, zeros, zeros], 1),
     )  # fmt: skip
 

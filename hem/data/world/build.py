@@ -28,7 +28,7 @@ Progress = Callable[[int, int, float], None]
 """Called with (pictures done, pictures in all, pictures a second) after every still or video."""
 
 _STREAMS = {"train": 1, "test": 2, "unlabelled": 3, "heldout": 4}
-_CRF = (25, 31)  # x264's quality is drawn from here for each video; both ends included
+_CRF = (23, 29)  # x264's quality is drawn from here for each video; both ends included
 _STOPPED = "world building was stopped"
 
 

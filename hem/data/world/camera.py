@@ -63,14 +63,14 @@ def photo_camera(rng: Rng, side: int) -> Camera:
 
 def video_camera(rng: Rng, side: int) -> Camera:
     """A cheap camera in poor light: darker, greyer, softer, noisier."""
-    noise = rng.uniform(3.0, 8.0)
+    noise = rng.uniform(2.5, 6.5)
     return Camera(
-        gain=(rng.uniform(0.7, 1.0) * rng.uniform(0.92, 1.08, 3)).astype(np.float32),
-        gamma=rng.uniform(0.95, 1.15),
-        haze=rng.uniform(0.0, 0.12),
-        focus_px=rng.uniform(0.3, 0.75),
+        gain=(rng.uniform(0.75, 1.05) * rng.uniform(0.94, 1.06, 3)).astype(np.float32),
+        gamma=rng.uniform(0.92, 1.1),
+        haze=rng.uniform(0.0, 0.1),
+        focus_px=rng.uniform(0.2, 0.55),
         noise=noise,
-        vignette=_vignette(side, rng.uniform(0.1, 0.5)),
+        vignette=_vignette(side, rng.uniform(0.1, 0.35)),
         tiles=_tiles(rng, side, noise, _TILES),
     )
 

@@ -26,7 +26,7 @@ class Shot:
         self.scene = background(rng, scene_side)
         self.path = camera_path(rng, n_frames + 1, side, scene_side)
         place = (n_frames + 1, side, scene_side)
-        objects = int(rng.choice([0, 1, 2, 3, 4, 5], p=[0.06, 0.16, 0.26, 0.26, 0.16, 0.1]))
+        objects = int(rng.choice([0, 1, 2, 3, 4], p=[0.06, 0.24, 0.32, 0.24, 0.14]))
         cast: list[Actor] = [lookalike_actor(rng, *place) for _ in range(int(rng.integers(1, 5)))]
         cast += [(face_actor if rng.random() < 0.5 else car_actor)(rng, *place) for _ in range(objects)]
         order = rng.permutation(len(cast))
@@ -37,8 +37,8 @@ class Shot:
         self.n_objects = objects
         self.exposure = np.exp(wander(rng, n_frames, 0.12, (20, 80)))
         self.exposure *= 1 + bursts(rng, n_frames, 70.0, (1, 2)) * rng.choice([-0.45, 0.7])
-        self.defocus = bursts(rng, n_frames, 80.0, (2, 6)) * rng.uniform(0.6, 1.6) * side / 192
-        self.dapple = 1 + rng.uniform(0.0, 0.7) * (fractal(rng, 2 * side, 2 * side, 8, 2) - 0.5)
+        self.defocus = bursts(rng, n_frames, 80.0, (2, 6)) * rng.uniform(0.6, 1.4) * side / 192
+        self.dapple = 1 + rng.uniform(0.0, 0.5) * (fractal(rng, 2 * side, 2 * side, 8, 2) - 0.5)
         self.drift = rng.uniform(-1.5, 1.5, 2)
 
     def draw(self, frame: int, camera: Camera, rng: Rng) -> tuple[Image, FrameTruth]:

@@ -1,5 +1,6 @@
 """Labelled stills: photographs of a few well-lit objects."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,16 @@ def _object(rng: Rng, label: int) -> Sprite:
     return render_car(random_car(rng), CarPose(rng.uniform(0, 6), rng.uniform(0.45, 0.8), rng.uniform(-1, 1)))
 
 
+def _out_of_focus(rng: Rng, scene: Image) -> Image:
+    """Blur what lies behind, as photographers do, so that the subject stands out."""
+    if rng.random() < 0.2:
+        return scene
+    side = scene.shape[0]
+    soft = cv2.GaussianBlur(scene, (0, 0), rng.uniform(1.5, 4.0) * side / 192)
+    grey = soft.mean(axis=(0, 1))
+    return np.clip(grey + rng.uniform(0.5, 0.85) * (soft - grey), 0, 255).astype(np.uint8)
+
+
 def _spot(
     rng: Rng, side: int, size: float, taken: list[tuple[float, float, float]]
 ) -> tuple[float, float] | None:
@@ -44,7 +55,7 @@ def _spot(
 
 def draw_still(rng: Rng, side: int) -> tuple[Image, FrameTruth]:
     """Return one photograph, uint8 RGB (side, side, 3), and its truth."""
-    scene = background(rng, side)
+    scene = _out_of_focus(rng, background(rng, side))
     owners = np.zeros((side, side), dtype=np.uint8)
     taken: list[tuple[float, float, float]] = []
     outlines: list[tuple[NDArray[np.float64], int]] = []
@@ -59,12 +70,12 @@ def draw_still(rng: Rng, side: int) -> tuple[Image, FrameTruth]:
             taken.append((*spot, size))
     for _ in range(int(rng.choice([0, 1, 2, 3, 4], p=[0.03, 0.25, 0.36, 0.24, 0.12]))):
         label = FACE if rng.random() < 0.5 else CAR
-        size = side * float(np.exp(rng.uniform(np.log(0.24), np.log(0.6))))
+        size = side * float(np.exp(rng.uniform(np.log(0.26), np.log(0.5))))
         spot = _spot(rng, side, size, taken)
         if spot is None:
             continue
         sprite = _object(rng, label)
-        squeeze = rng.uniform(0.75, 1.0) if label == CAR else 1.0
+        squeeze = rng.uniform(0.85, 1.0) if label == CAR else 1.0
         matrix = placement(sprite, spot, size, rng.normal(0, 0.1), bool(rng.random() < 0.5), squeeze)
         owner = len(outlines) + 1
         outlines.append((paste(scene, owners, sprite, matrix, owner), label))

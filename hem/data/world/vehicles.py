@@ -53,13 +53,13 @@ class CarPose:
 
 def random_car(rng: Rng) -> CarLook:
     """Draw one car's looks."""
-    kind = str(rng.choice(["sedan", "hatch", "van", "pickup", "bus"], p=[0.34, 0.26, 0.18, 0.12, 0.1]))
+    kind = str(rng.choice(["sedan", "hatch", "van", "pickup", "bus"], p=[0.38, 0.3, 0.16, 0.08, 0.08]))
     tall = {"sedan": 0.34, "hatch": 0.38, "van": 0.46, "pickup": 0.4, "bus": 0.5}[kind]
     vivid = rng.random() < 0.65
     return CarLook(
         kind=kind,
-        front_view=bool(rng.random() < 0.28),
-        paint=colour(rng, saturation=(110, 240) if vivid else (0, 40), value=(50, 235)),
+        front_view=bool(rng.random() < 0.2),
+        paint=colour(rng, saturation=(110, 240) if vivid else (0, 40), value=(70, 240)),
         glass=colour(rng, (90, 125), (10, 90), (25, 120)),
         rim=colour(rng, saturation=(0, 25), value=(90, 220)),
         height=tall * rng.uniform(0.92, 1.1),
