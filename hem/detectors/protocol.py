@@ -1,0 +1,212 @@
+"""The one face that every detector shows to the rest of hem."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hem.artifacts import digest_of
+from hem.detectors.contract import to_labels
+from hem.detectors.weights import load_into, read_weights
+from hem.errors import HemError
+from hem.structures import Detections, Target
+
+# Settings that say where weights came from or how they are trained, not what the network computes:
+# two detectors that differ only here give the same boxes and so have the same digest.
+_NOT_IN_DIGEST = frozenset(
+    {"weights", "replace_head", "backbone_weights", "backbone_weights_prefix", "trainable_layers"}
+)
+
+
+class Detector(nn.Module):
+    """A network with its classes, preprocessing and losses.
+
+    Images are uint8 (3, H, W), RGB, as decoded; scaling, normalising and resizing belong to the
+    detector. Boxes are (left, top, right, bottom) in pixels of the image given.
+
+    Attributes:
+        net: the torchvision network; ``net.state_dict()`` is a plain torchvision state_dict.
+        class_names: label i is ``class_names[i - 1]``.
+        family: ``faster_rcnn``, ``retinanet``, ``fcos``, ``ssd`` or ``detr``.
+        score_range: lowest and highest score it can give.
+        settings: the keyword arguments it was built from; JSON-like.
+    """
+
+    family: ClassVar[str] = ""
+    score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    net: Any
+
+    def __init__(self, net: nn.Module, class_names: Sequence[str], settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.net = net
+        self.class_names = tuple(class_names)
+        self.settings: dict[str, Any] = {name: _plain(value) for name, value in settings.items()}
+
+    def forward(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Return the losses of one batch by name; their sum is what is minimised.
+
+        Args:
+            images: uint8 (3, H, W) each; sizes may differ. Never changed.
+            targets: one for each image. Never changed.
+
+        Raises:
+            HemError: if a label is not one of ``class_names``, or counts differ.
+        """
+        if len(images) != len(targets):
+            raise HemError(f"{len(images)} images came with {len(targets)} targets")
+        if not self.training:
+            raise RuntimeError("losses need train mode: call detector.train() first, or use detect()")
+        for target in targets:
+            self._check_labels(target)
+        device = self.device
+        return self.losses(
+            [_as_float(image, device) for image in images],
+            [to_labels(target, device) for target in targets],
+        )
+
+    def losses(self, images: list[Tensor], labels: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the losses of float images in [0, 1] and the dicts of contract.to_labels."""
+        losses: dict[str, Tensor] = self.net(images, labels)
+        return losses
+
+    @torch.no_grad()
+    def detect(self, images: Sequence[Tensor] | Tensor, floor_score: float = 0.05) -> list[Detections]:
+        """Return the detections of each image, on the CPU, highest score first.
+
+        The network is put in eval mode for the call and left as it was. What an image gives does not
+        depend on its companions beyond float rounding: torchvision pads a batch to its largest image,
+        which would shift results, so only images of one size share a pass (all frames of a video do).
+
+        Args:
+            images: uint8 (3, H, W) each, or uint8 (B, 3, H, W).
+            floor_score: detections with score >= this are kept, in [0, 1]. Lower keeps more
+                evidence for mining and costs time in suppression and room on disk.
+        """
+        if not 0 <= floor_score <= 1:
+            raise HemError(f"detector: floor_score must lie in [0, 1], got {floor_score}")
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            groups.setdefault(tuple(image.shape), []).append(index)
+        # torchvision keeps scores > threshold in float32; the exact cut at >= is made in float64.
+        self.set_floor(floor_score - 1e-6)
+        found: dict[int, Detections] = {}
+        with self._eval_mode():
+            for members in groups.values():
+                batch = [_as_float(images[index], self.device) for index in members]
+                for index, one in zip(members, self.predict(batch), strict=True):
+                    found[index] = self._as_detections(one, floor_score)
+        return [found[index] for index in range(len(found))]
+
+    def predict(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Return ``boxes``, ``scores`` and ``labels`` of float images in [0, 1] of one size, in eval mode."""
+        predictions: list[dict[str, Tensor]] = self.net(images)
+        return predictions
+
+    def set_floor(self, score_threshold: float) -> None:
+        """Tell the network's postprocessing the score from which boxes are wanted."""
+        self.net.score_thresh = score_threshold
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def digest(self) -> str:
+        """Return sha256 (64 hex digits) over the weights and the settings that shape its answers."""
+        settings = {name: value for name, value in self.settings.items() if name not in _NOT_IN_DIGEST}
+        summary = hashlib.sha256(digest_of({"family": self.family, "settings": settings}).encode())
+        for name, value in sorted(self.net.state_dict().items()):
+            summary.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
+            summary.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return summary.hexdigest()
+
+    def load_weights(
+        self, path: Path | str, *, prefix: str | None = None, replace_head: bool = False
+    ) -> None:
+        """Read weights trained here or elsewhere; see weights.load_into.
+
+        Takes plain torchvision state_dicts, hem's and Lightning's checkpoints. After an error the
+        weights are undefined and the detector should not be used.
+
+        Args:
+            path: a file that torch.load reads with weights_only=True.
+            prefix: what comes before torchvision's names in the file's keys; None finds it.
+            replace_head: keep the class layers as they are where the file has other classes.
+
+        Raises:
+            HemError: naming what differs and the way out.
+        """
+        found = read_weights(Path(path))
+        load_into(
+            self.net,
+            found,
+            source=str(path),
+            class_names=self.class_names,
+            prefix=prefix,
+            replace_head=replace_head,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return what rebuilds this detector without its weights: class path and settings.
+
+        Put under ``hem_detector`` in any checkpoint, weights.load_detector rebuilds it from there.
+        """
+        kind = type(self)
+        return {"target": f"{kind.__module__}.{kind.__qualname__}", "settings": dict(self.settings)}
+
+    def _check_labels(self, target: Target) -> None:
+        highest = len(self.class_names)
+        for labels in (target.labels, target.hard_negatives[1]):
+            if len(labels) and int(labels.max()) > highest:
+                raise HemError(
+                    f"target of {target.name or 'an image'}: label {int(labels.max())}, but the detector "
+                    f"knows {highest} classes ({', '.join(self.class_names)}); check data.class_names"
+                )
+
+    def _as_detections(self, found: Mapping[str, Tensor], floor_score: float) -> Detections:
+        boxes, scores = found["boxes"].cpu().double(), found["scores"].cpu().double()
+        labels = found["labels"].cpu()
+        # Clipping to the image leaves boxes without extent; label 0 is torchvision's unused channel.
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(1) & (scores >= floor_score) & (labels > 0)
+        order = torch.argsort(scores[keep], descending=True, stable=True)
+        return Detections(boxes[keep][order], scores[keep][order], labels[keep][order])
+
+    @contextmanager
+    def _eval_mode(self) -> Iterator[None]:
+        # Module by module: train() would also wake what a freeze schedule has put to sleep.
+        awake = [module for module in self.modules() if module.training]
+        for module in awake:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in awake:
+                module.training = True
+
+
+def _as_float(image: Tensor, device: torch.device) -> Tensor:
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        raise HemError(f"detector: images must be uint8 (3, H, W), got {image.dtype} {tuple(image.shape)}")
+    return image.to(device, non_blocking=True).float().div_(255)
+
+
+def settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a constructor's ``locals()`` without the names that are no arguments."""
+    return {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
+
+
+def _plain(value: object) -> object:
+    """Return a JSON-like copy of a setting (configs bring list and mapping types of their own)."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(one) for one in value]
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise HemError(f"detector: setting {value!r} is of type {type(value).__name__}; plain values only")
