@@ -89,8 +89,9 @@ def on_track(
 def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedTable:
     """Answer by responses alone, in the frames that were disturbed.
 
-    Confident detections with a low mean response are hard negatives, with a high one pseudo-labels;
-    doubtful ones with a high one that lie on a track are hard positives; the rest is ignored.
+    Confident detections with a low mean response are hard negatives, with a high one (from
+    label_threshold on) pseudo-labels; lower ones with a high one that lie on a sure track are hard
+    positives; the rest is ignored.
 
     Raises:
         HemError: if the evidence holds no responses, or was not kept down to the thresholds.
@@ -99,18 +100,19 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
     found, answers = evidence.detections, answers_of(evidence, thresholds.min_variants)
     doubtful = answers.asked & (found.scores >= thresholds.neighbour_threshold)
     confident = doubtful & (found.scores >= thresholds.score_threshold)
+    sure = confident & (found.scores >= thresholds.label_score)
     with np.errstate(invalid="ignore"):
         low = answers.mean < thresholds.negative_response
         high = answers.mean >= thresholds.positive_response
     tracked = on_track(
         evidence,
         thresholds.neighbour_threshold,
-        thresholds.score_threshold,
+        thresholds.label_score,
         thresholds.link_iou,
         thresholds.min_track,
     )
     verdict = np.select(
-        [confident & low, doubtful & ~confident & high & tracked, confident & high, doubtful],
+        [confident & low, doubtful & ~sure & high & tracked, sure & high, doubtful],
         [NEGATIVE, POSITIVE, PSEUDO, IGNORE],
         -1,
     )
@@ -137,8 +139,10 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
 
     In a disturbed frame, for a detection with a mean response:
     - confident: hard negative if the response is low, or if the video says false and the response is
-      not high; pseudo-label if the response is high and the video does not say false; else ignore;
-    - doubtful: hard positive if the response is high and it lies on a track; else ignore.
+      not high; pseudo-label if it reaches label_threshold, the response is high and the video does
+      not say false;
+    - below label_threshold: hard positive if the response is high and it lies on a sure track;
+    - else ignore.
     Gaps filled by matching come on top, unless a detection in them was judged already.
     A verdict that both kinds reach has the larger of their weights, plus a tenth of the smaller, at
     most 1: more evidence of either kind never lowers it.
@@ -162,13 +166,14 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
         tracked = on_track(
             evidence,
             limits.neighbour_threshold,
-            limits.score_threshold,
+            limits.label_score,
             limits.link_iou,
             limits.min_track,
         )
     is_negative = confident & np.where(known, low | (negative & ~high), negative)
-    is_pseudo = confident & ~is_negative & np.where(known, high & ~negative, pseudo)
-    is_positive = known & doubtful & ~confident & high & tracked
+    sure = confident & (found.scores >= limits.label_score)
+    is_pseudo = sure & ~is_negative & np.where(known, high & ~negative, pseudo)
+    is_positive = known & doubtful & ~sure & ~negative & high & tracked
     rest = (known & doubtful) | (~known & ignore)
     verdict = np.select([is_negative, is_positive, is_pseudo, rest], [NEGATIVE, POSITIVE, PSEUDO, IGNORE], -1)
     by_answer = response_weight(answers, response)

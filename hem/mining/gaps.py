@@ -39,7 +39,7 @@ class Gaps:
 def _ends(evidence: Evidence, thresholds: TemporalThresholds) -> tuple[NDArray, NDArray, NDArray]:
     """Return last and first rows of long tracks, and (2, N) the nearest frame that explains each side."""
     index, found = index_of(evidence), evidence.detections
-    track = track_ids(evidence, thresholds.score_threshold, thresholds.link_iou)
+    track = track_ids(evidence, thresholds.label_score, thresholds.link_iou)
     kept = np.flatnonzero(track >= 0)
     length = np.bincount(track[kept], minlength=1)
     _, at = np.unique(track[kept], return_index=True)
@@ -52,7 +52,7 @@ def _ends(evidence: Evidence, thresholds: TemporalThresholds) -> tuple[NDArray, 
     explains = (
         ends[pairs.first]
         & (pairs.iou > thresholds.iou_threshold)
-        & (found.scores[pairs.second] >= thresholds.score_threshold)
+        & (found.scores[pairs.second] >= thresholds.label_score)
     )
     far = float(thresholds.max_gap + 2)
     sides = []

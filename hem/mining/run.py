@@ -24,7 +24,14 @@ _OF_RULE = {
     "elicited": ElicitedThresholds,
     "hem": HemThresholds,
 }
-_SCORES = ("score_threshold", "neighbour_threshold", "max_score")
+_SCORES = (
+    "score_threshold",
+    "neighbour_threshold",
+    "label_threshold",
+    "max_score",
+    "negative_response",
+    "positive_response",
+)
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,8 @@ def decide(
     negative = confident & ~found.steady & (found.value < limit * thresholds.steadiness_threshold)
     negative &= np.nan_to_num(found.visible) >= share
     negative &= roomy(evidence, thresholds)
-    pseudo = confident & ~negative & found.steady & (found.support >= thresholds.steady_share)
+    sure = confident & (scores >= thresholds.label_score)
+    pseudo = sure & ~negative & found.steady & (found.support >= thresholds.steady_share)
     ignore = fresh & (scores >= thresholds.neighbour_threshold) & ~negative & ~pseudo
     return negative, pseudo, ignore
 

@@ -18,6 +18,9 @@ class TemporalThresholds:
             hard negative, or a pseudo-label. Lower: more of both, less sure.
         neighbour_threshold: a detection at or above it (and below score_threshold) is doubtful: it
             counts as a neighbour and becomes an ignore region. Lower: fewer, purer negatives.
+        label_threshold: pseudo-labels, and the detections that make a track sure, reach this and
+            score_threshold; below it a confident detection that is not false is an ignore region.
+            Higher: fewer labels, purer. At or below score_threshold it changes nothing.
         max_score: a candidate at or above it needs strong evidence (see strong_factor).
         strong_factor: in (0, 1]; such a candidate's steadiness must stay below this share of the
             threshold, and every neighbour frame must show it. Lower: fewer sure ones, purer.
@@ -44,6 +47,7 @@ class TemporalThresholds:
 
     score_threshold: float = 0.5
     neighbour_threshold: float = 0.1
+    label_threshold: float = 0.0
     max_score: float = 0.98
     strong_factor: float = 0.5
     window: int = 8
@@ -78,6 +82,11 @@ class TemporalThresholds:
             self,
         )
 
+    @property
+    def label_score(self) -> float:
+        """Score from which a detection may be a label, or the sure end of a track."""
+        return max(self.score_threshold, self.label_threshold)
+
 
 @dataclass(frozen=True)
 class ElicitedThresholds:
@@ -85,7 +94,7 @@ class ElicitedThresholds:
 
     Attributes:
         score_threshold: as in TemporalThresholds.
-        neighbour_threshold: as there.
+        neighbour_threshold, label_threshold: as there.
         negative_response: a detection the detector stands by whose mean response is below it is a
             hard negative. Higher: more, less pure.
         positive_response: one at or above it is a pseudo-label; a doubtful detection at or above it
@@ -97,6 +106,7 @@ class ElicitedThresholds:
 
     score_threshold: float = 0.3
     neighbour_threshold: float = 0.1
+    label_threshold: float = 0.0
     negative_response: float = 0.25
     positive_response: float = 0.6
     min_variants: int = 3
@@ -118,6 +128,11 @@ class ElicitedThresholds:
             f"at most score_threshold ({self.score_threshold:g})",
             self,
         )
+
+    @property
+    def label_score(self) -> float:
+        """Score from which a detection may be a label, or the sure end of a track."""
+        return max(self.score_threshold, self.label_threshold)
 
 
 @dataclass(frozen=True)

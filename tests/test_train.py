@@ -1,0 +1,170 @@
+"""The whole loop on a world of a few pictures: every stage is real, only small."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hem.artifacts import load_examples
+from hem.training.checkpoint import load_checkpoint
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "data.n_train=12", "data.n_test=6", "data.n_unlabelled_videos=2", "data.n_heldout_videos=1",
+    "data.frames_per_video=24", "data.frames_per_heldout_video=12", "data.size_px=96",
+    "trainer.baseline.steps=8", "trainer.baseline.steps_per_epoch=4", "trainer.baseline.batch_size=2",
+    "trainer.extra.steps=4", "trainer.extra.steps_per_epoch=2", "trainer.extra.batch_size=2",
+    "trainer.checkpoint_every_steps=1", "trainer.threads=1", "logger.mode=disabled",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("worlds")
+
+
+def command(run: Path, store: Path, worlds: Path, *more: str) -> list[str]:
+    places = [f"hydra.run.dir={run}", f"store_dir={store}", f"data.root={worlds}"]
+    return [sys.executable, "-m", "hem.train", "+experiment=quickstart", *SMALL, *places, *more]
+
+
+def train(run: Path, store: Path, worlds: Path, *more: str) -> str:
+    result = subprocess.run(
+        command(run, store, worlds, *more), capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stderr + result.stdout
+
+
+def summary_of(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def without_times(document: dict) -> dict:
+    mining = {k: v for k, v in document["mining"].items() if k not in ("seconds", "frames_per_second")}
+    arms = {
+        name: {k: v for k, v in one.items() if k not in ("seconds", "frames_per_second")}
+        for name, one in document["mining_by_arm"].items()
+    }
+    return {**document, "seconds": None, "mining": mining, "mining_by_arm": arms}
+
+
+def test_the_loop_is_whole_repeatable_and_shared(tmp_path: Path, worlds: Path) -> None:
+    said = train(tmp_path / "a", tmp_path / "store_a", worlds)
+    first = summary_of(tmp_path / "a")
+    assert list(first["arms"]) == ["baseline", "continued", "flickers", "flickers_and_gaps"]
+    assert set(first["differences"]) == {"baseline", "flickers", "flickers_and_gaps"}
+    wanted = {
+        "AP", "AP50", "video_AP50", "recall", "false_alarms_per_minute", "false_alarms_per_frame",
+        "flickers_per_minute",
+    }  # fmt: skip
+    assert all(wanted <= set(figures) for figures in first["arms"].values())
+    assert {"frames", "hard_negatives", "hard_positives", "purity_hard_negatives"} <= set(first["mining"])
+    assert first["mining"]["frames"] == 48
+    for name in ("hard_examples.json", "report.html", "config.json", "stages.json"):
+        assert (tmp_path / "a" / name).is_file(), name
+    assert "steps/s" in said
+    assert "continued (control)" in said
+
+    train(tmp_path / "b", tmp_path / "store_b", worlds)  # the same seed, nothing shared: the same figures
+    assert without_times(summary_of(tmp_path / "b")) == without_times(first)
+    examples = [load_examples(tmp_path / run / "hard_examples.parquet")[0] for run in "ab"]
+    assert examples[0] == examples[1]
+
+    again = train(tmp_path / "c", tmp_path / "store_a", worlds, "arms.flickers.soft=true")
+    assert "baseline: found finished" in again
+    assert "evidence: found finished" in again
+    assert "control: found finished" in again
+    assert "arm-flickers: starts" in again
+    assert "arm-flickers_and_gaps: found finished" in again
+
+    stages = json.loads((tmp_path / "a" / "stages.json").read_text())
+    arm = load_checkpoint(Path(stages["checkpoints"]["flickers"]))
+    assert arm.class_names == ("face", "car")
+
+
+def test_a_killed_run_goes_on_after_its_last_finished_stage(tmp_path: Path, worlds: Path) -> None:
+    store = tmp_path / "store"
+    arguments = command(tmp_path / "run", store, worlds, "trainer.baseline.steps=400")
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    deadline = time.monotonic() + 200
+    while not list(store.glob(".baseline-*.working/resume.ckpt")):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(store.glob("baseline-*"))
+    assert not (tmp_path / "run" / "summary.json").exists()
+    left = list(store.glob(".baseline-*.working"))
+    assert len(left) == 1
+
+    interrupted = subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    time.sleep(12)
+    interrupted.send_signal(signal.SIGINT)  # Ctrl-C
+    interrupted.communicate(timeout=120)
+    assert not list(store.glob("baseline-*"))
+    assert list(store.glob(".baseline-*.working/resume.ckpt"))
+
+
+@pytest.mark.parametrize("detector", ["small_retinanet", "small_faster_rcnn", "small_fcos", "small_ssdlite"])
+def test_every_small_detector_takes_part_by_name_alone(tmp_path: Path, worlds: Path, detector: str) -> None:
+    train(
+        tmp_path / "run",
+        tmp_path / "store",
+        worlds,
+        f"detector={detector}",
+        "arms=standard",
+        "rounds.max_rounds=2",
+    )
+    arms = summary_of(tmp_path / "run")["arms"]
+    assert list(arms) == [
+        "baseline", "continued", "random", "score", "pseudo_labels", "flickers", "flickers_and_gaps",
+    ]  # fmt: skip
+    assert all(figures["AP"] is not None for figures in arms.values())
+
+
+def test_a_checkpoint_of_other_classes_is_refused(tmp_path: Path, worlds: Path) -> None:
+    from hem.detectors.retinanet import RetinaNet
+    from hem.training.checkpoint import save_checkpoint
+
+    node = {
+        "_target_": "hem.detectors.retinanet.RetinaNet",
+        "backbone": "mobilenetv3_small_050",
+        "strides": [8, 16],
+    }
+    detector = RetinaNet(class_names=("cat",), backbone="mobilenetv3_small_050", strides=[8, 16])
+    save_checkpoint(tmp_path / "cat.pt", detector, node, {})
+    arguments = command(tmp_path / "run", tmp_path / "store", worlds, f"checkpoint={tmp_path / 'cat.pt'}")
+    result = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode != 0
+    assert "['cat']" in result.stderr
+    assert "['face', 'car']" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+SHARED = Path(os.environ.get("HEM_SHARED", ROOT.parent / "shared")) / "data"
+
+
+@pytest.mark.skipif(not (SHARED / "pennfudan").is_dir(), reason="needs the Penn-Fudan images (HEM_SHARED)")
+def test_real_labels_and_real_video(tmp_path: Path) -> None:
+    videos = SHARED / "mot" / "TUD-Stadtmitte"
+    small = [one for one in SMALL if not one.startswith("data.")]
+    arguments = [
+        sys.executable, "-m", "hem.train", "+experiment=penn_fudan", f"data.root={SHARED / 'pennfudan'}",
+        f"videos={videos}", "data.limit=12", *small, f"hydra.run.dir={tmp_path / 'run'}",
+        f"store_dir={tmp_path / 'store'}",
+    ]  # fmt: skip
+    result = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    document = summary_of(tmp_path / "run")
+    assert document["mining"]["frames"] == 179
+    assert document["arms"]["continued"]["AP"] is not None
+    assert document["arms"]["continued"]["recall"] is None  # no held-out video was given
