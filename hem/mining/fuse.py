@@ -25,6 +25,7 @@ from hem.mining.thresholds import (
     check_range,
 )
 from hem.mining.tracks import track_ids
+from hem.ops.boxes import iou_matrix
 from hem.structures import HardExample
 from hem.structures.evidence import Evidence
 
@@ -86,6 +87,25 @@ def on_track(
     return np.asarray(kept & np.append(good, False)[track])
 
 
+def with_clear_negatives(
+    evidence: Evidence, verdict: NDArray[np.int64], neighbour: float, clear_iou: float
+) -> NDArray[np.int64]:
+    """Return verdicts in which no hard negative lies on a surer detection that is not one itself."""
+    found = evidence.detections
+    kept = verdict.copy()
+    if clear_iou >= 1:
+        return kept
+    rivals = (found.scores >= neighbour) & (verdict != NEGATIVE)
+    for frame in np.unique(found.frame_index[verdict == NEGATIVE]).tolist():
+        span = found.rows_of(frame)
+        rows = np.arange(span.start, span.stop)
+        negatives, others = rows[verdict[rows] == NEGATIVE], rows[rivals[rows]]
+        overlap = iou_matrix(found.boxes_xyxy[negatives], found.boxes_xyxy[others])
+        surer = found.scores[others][None, :] > found.scores[negatives][:, None]
+        kept[negatives[((overlap > clear_iou) & surer).any(axis=1)]] = IGNORE
+    return kept
+
+
 def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedTable:
     """Answer by responses alone, in the frames that were disturbed.
 
@@ -116,6 +136,7 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
         [NEGATIVE, POSITIVE, PSEUDO, IGNORE],
         -1,
     )
+    verdict = with_clear_negatives(evidence, verdict, thresholds.neighbour_threshold, thresholds.clear_iou)
     as_negative, as_positive = response_weight(answers, thresholds)
     weights = np.where(verdict == NEGATIVE, as_negative, as_positive)
     return _table(evidence, "elicited", verdict, weights, {"response": answers.mean})
@@ -176,6 +197,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     is_positive = known & doubtful & ~sure & ~negative & high & tracked
     rest = (known & doubtful) | (~known & ignore)
     verdict = np.select([is_negative, is_positive, is_pseudo, rest], [NEGATIVE, POSITIVE, PSEUDO, IGNORE], -1)
+    verdict = with_clear_negatives(evidence, verdict, limits.neighbour_threshold, response.clear_iou)
     by_answer = response_weight(answers, response)
     weights = np.where(
         verdict == NEGATIVE,

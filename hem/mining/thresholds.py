@@ -100,6 +100,10 @@ class ElicitedThresholds:
         positive_response: one at or above it is a pseudo-label; a doubtful detection at or above it
             that lies on a track or in a gap is a hard positive. Lower: more, less pure.
         min_variants: answers that the mean must rest on.
+        clear_iou: in [0, 1]; a hard negative that overlaps a surer detection, which is not one itself,
+            by more than this becomes an ignore region: such a box is often a badly placed box of a
+            true object, and calling its place background teaches a dense detector to lose the
+            object. Higher: more negatives, of which more lie on objects; 1 lifts the rule.
         link_iou, min_track: a doubtful detection lies on a track when links of this overlap join it,
             over doubtful ones too, to this many detections with a confident one among them.
     """
@@ -110,6 +114,7 @@ class ElicitedThresholds:
     negative_response: float = 0.25
     positive_response: float = 0.6
     min_variants: int = 3
+    clear_iou: float = 0.1
     link_iou: float = 0.3
     min_track: int = 3
 

@@ -13,6 +13,12 @@ from hem.reporting.progress import Step, progress
 from hem.reporting.tables import print_comparison
 
 
+def _console() -> Console:
+    """Return a console as wide as the terminal, or wide enough for every table where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
+
+
 class Steps(AbstractContextManager["Steps"]):
     """Shows whichever step reports; a new step's name ends the one before.
 
@@ -55,12 +61,12 @@ class Steps(AbstractContextManager["Steps"]):
     def show(self, table: Table) -> None:
         """Print a table."""
         self._end()
-        Console().print(table)
+        _console().print(table)
 
     def table(self, summary: Mapping[str, Any]) -> None:
         """Print the comparison of a finished run."""
         self._end()
-        print_comparison(summary)
+        print_comparison(summary, _console())
 
     def _end(self) -> None:
         self._open.close()

@@ -39,7 +39,7 @@ class ArmMining:
     replay: ReplayConfig
     collect: CollectSettings
     videos: VideoData
-    shared_evidence: Path
+    shared_evidence: Sequence[Evidence]
     class_names: tuple[str, ...]
     seed: int
     progress: Any
@@ -51,11 +51,7 @@ class ArmMining:
 
     def mine(self, teacher: Detector, index: int, path: Path) -> ReplayRound:
         """Collect evidence if this is a later round, query it, and write the round."""
-        first = index == 1
-        folder = self.shared_evidence if first else path.parent / f"evidence_{index:03d}"
-        evidence = run_pass(
-            teacher, self.videos, self.collect, folder, lambda done: self.progress("mining", done, None)
-        )
+        evidence = self.shared_evidence if index == 1 else self._collected(teacher, index, path.parent)
         examples = self.preset.mine(evidence, seed=self.seed + index)
         by_id = {video.video_id: video for video in self.videos.videos}
         return write_round(
@@ -73,6 +69,16 @@ class ArmMining:
             ),
             image_format=self.replay.image_format,
             made_by={"model": teacher.digest()},
+        )
+
+    def _collected(self, teacher: Detector, index: int, folder: Path) -> list[Evidence]:
+        name = f"evidence_{index:03d}_{teacher.digest()[:16]}"  # of these weights, whatever a killed run left
+        return run_pass(
+            teacher,
+            self.videos,
+            self.collect,
+            folder / name,
+            lambda done: self.progress("mining", done, None),
         )
 
     def _read(self, evidence: Evidence, by_id: dict[str, VideoInfo]) -> VideoInfo:

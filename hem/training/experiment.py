@@ -84,6 +84,7 @@ class Experiment:
         self.store = store
         self.device = accelerator_of(self.config.trainer.accelerator)
         self.unlabelled = VideoData(parts.videos, self.config.video)
+        self._evidence: dict[Path, list[Evidence]] = {}
 
     # -- what determines each stage --------------------------------------------------------------
 
@@ -139,8 +140,10 @@ class Experiment:
         return self.store.run("evidence", key, work)
 
     def evidence(self, folder: Path) -> list[Evidence]:
-        """Read the evidence of every unlabelled video."""
-        return run_pass(_Never(), self.unlabelled, self.parts.collect, folder)  # type: ignore[arg-type]
+        """Read the evidence of every unlabelled video; it is kept, since every arm asks for it."""
+        if folder not in self._evidence:
+            self._evidence[folder] = run_pass(_Never(), self.unlabelled, self.parts.collect, folder)  # type: ignore[arg-type]
+        return self._evidence[folder]
 
     def mine(self, name: str, evidence: Sequence[Evidence]) -> list[HardExample]:
         """Return what an arm's preset finds in evidence."""
@@ -264,7 +267,7 @@ class Experiment:
             replay=self.config.replay,
             collect=self.parts.collect,
             videos=self.unlabelled,
-            shared_evidence=evidence,
+            shared_evidence=self.evidence(evidence),
             class_names=self.parts.data.class_names,
             seed=self.config.seed,
             progress=self.parts.progress,

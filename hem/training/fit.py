@@ -100,6 +100,7 @@ def train_stage(
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # tips and restore notes say nothing new
     started = time.monotonic()
     extra = [StepProgress(report)] if report else []
     trainer = pl.Trainer(
@@ -130,12 +131,12 @@ def train_stage(
 
 
 def _fit(trainer: pl.Trainer, module: DetectionModule, data: LabelledReplayData, resume: Path | None) -> None:
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # tips and restore notes say nothing new
     with warnings.catch_warnings():
         # The loader is exact about where it stopped, and its workers are chosen by config.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*isn't a stateful.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
 
 
