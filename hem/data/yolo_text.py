@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Unpack
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from hem.data.base import DetectionDataset, ReadOptions
 from hem.data.bundle import DataBundle
