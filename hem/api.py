@@ -123,7 +123,9 @@ def mine_videos(
         evidence = run_pass(detector, data, settings, root, say)
     else:
         assert detections is not None
-        settings = replace(settings, variants=())
+        # scores of other programs have no range of their own, and there is no detector to ask again
+        anything = (float("-inf"), float("inf"))
+        settings = replace(settings, variants=(), score_threshold=anything, neighbour_threshold=anything)
         evidence = _from_detections(data, detections, detections_format, class_names, settings, root, say)
     collected = time.monotonic() - started
     return _answer(evidence, preset, output_dir, seed, collected)

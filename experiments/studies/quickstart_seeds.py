@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from hem.evaluation.compare import Difference, compare_seeds, paired_difference
+from hem.reporting.tables import MISSING
 
 FIGURES = (
     "AP",
@@ -55,7 +56,7 @@ def run_seed(seed: int, root: Path, overrides: Sequence[str]) -> dict[str, Any]:
 def number(value: float | None, signed: bool = False) -> str:
     """Return a figure as text; what was not measured is a dash."""
     if value is None:
-        return "–"
+        return MISSING
     return f"{value:+.3f}" if signed else f"{value:.3f}"
 
 
@@ -70,7 +71,7 @@ def mean_and_spread(values: Sequence[float | None]) -> str:
     """Return 'mean ± sample standard deviation' of what was measured."""
     measured = [value for value in values if value is not None]
     if not measured:
-        return "–"
+        return MISSING
     mean = sum(measured) / len(measured)
     spread = (sum((v - mean) ** 2 for v in measured) / max(len(measured) - 1, 1)) ** 0.5
     missing = f" ({len(values) - len(measured)} not measured)" if len(measured) < len(values) else ""
@@ -108,9 +109,7 @@ def report(summaries: Sequence[Mapping[str, Any]], control: str) -> str:
         rows.append([arm, interval(paired_difference(pairs[0], pairs[1], relative=True))])
     parts.append(table(["arm", "relative change"], rows))
     parts.append("## What was mined")
-    rows = [
-        [str(one["seed"]), *(number(one["mining"].get(name)) for name in PURITY)] for one in summaries
-    ]
+    rows = [[str(one["seed"]), *(number(one["mining"].get(name)) for name in PURITY)] for one in summaries]
     rows.append(["mean", *(mean_and_spread([one["mining"].get(n) for one in summaries]) for n in PURITY)])
     parts.append(table(["seed", *PURITY], rows))
     return "\n\n".join(parts)

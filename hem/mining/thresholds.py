@@ -176,6 +176,7 @@ def check_range(collected: CollectSettings, thresholds: TemporalThresholds) -> N
             "the evidence was collected without collect.box_margin, so only `paper` can be asked of it"
         )
     within("score_threshold", thresholds.score_threshold, collected.score_threshold)
+    within("label_threshold", thresholds.label_score, collected.score_threshold)
     within("neighbour_threshold", thresholds.neighbour_threshold, collected.neighbour_threshold)
     within("neighbour_threshold", thresholds.neighbour_threshold, (collected.floor_score, float("inf")))
     within("iou_threshold", thresholds.iou_threshold, collected.iou_threshold)
