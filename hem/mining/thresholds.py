@@ -47,7 +47,6 @@ class TemporalThresholds:
 
     score_threshold: float = 0.5
     neighbour_threshold: float = 0.1
-    label_threshold: float = 0.0
     max_score: float = 0.98
     strong_factor: float = 0.5
     window: int = 8
@@ -67,6 +66,7 @@ class TemporalThresholds:
     max_gap: int = 5
     agree_iou: float = 0.5
     steady_share: float = 0.5
+    label_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("window", "min_window", "min_track"):
@@ -110,13 +110,13 @@ class ElicitedThresholds:
 
     score_threshold: float = 0.3
     neighbour_threshold: float = 0.1
-    label_threshold: float = 0.0
     negative_response: float = 0.25
     positive_response: float = 0.6
     min_variants: int = 3
     clear_iou: float = 0.1
     link_iou: float = 0.3
     min_track: int = 3
+    label_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         _require("min_variants", self.min_variants >= 1, ">= 1", self)

@@ -9,11 +9,13 @@ import torch
 from hem.artifacts.evidence import load_evidence, save_evidence
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
+from hem.mining.fuse import with_clear_negatives
 from hem.mining.run import MiningPreset, mine, mine_tables, query
+from hem.mining.table import IGNORE, NEGATIVE, PSEUDO
 from hem.mining.temporal import mine_temporal, query_temporal
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
-from hem.structures import Detections, Kind
-from hem.structures.evidence import CollectSettings
+from hem.structures import Detections, Kind, VideoDetections, VideoInfo
+from hem.structures.evidence import CollectSettings, Evidence
 
 WIDE = CollectSettings(
     floor_score=0.1,
@@ -215,3 +217,38 @@ def test_a_detector_that_miscounts_is_named(make_clip):
     with pytest.raises(HemError, match="answers"):
         collect_evidence(clip.batches(), detect=lambda batch: [], settings=WIDE)
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_negative_on_a_surer_detection_is_ignored_instead():
+    boxes = [
+        [0, 0, 10, 10],  # a surer detection that is no negative
+        [8, 0, 18, 10],  # overlaps it with IoU 20 / 180 = 1/9
+        [40, 0, 50, 10],  # stands alone
+        [60, 0, 70, 10],  # less sure than the negative on it
+        [61, 0, 71, 10],
+        [80, 0, 90, 10],  # surer, but a negative itself
+        [81, 0, 91, 10],
+        [0, 0, 10, 10],  # surer, in the next frame
+    ]
+    scores = [0.9, 0.6, 0.6, 0.5, 0.6, 0.8, 0.6, 0.9]
+    verdict = np.array([PSEUDO, NEGATIVE, NEGATIVE, IGNORE, NEGATIVE, NEGATIVE, NEGATIVE, PSEUDO])
+    found = VideoDetections(
+        VideoInfo("v"), [0] * 7 + [1], boxes, scores, [1, 2] * 4, np.arange(2.0), floor_score=0.1
+    )
+    evidence = Evidence(found, np.zeros(2), np.zeros(2), CollectSettings())
+    strict = with_clear_negatives(evidence, verdict, 0.1, 0.11)
+    assert strict.tolist() == [PSEUDO, IGNORE, NEGATIVE, IGNORE, NEGATIVE, NEGATIVE, NEGATIVE, PSEUDO]
+    for lenient in (1 / 9, 1.0):  # an overlap exactly at the limit is clear
+        assert with_clear_negatives(evidence, verdict, 0.1, lenient).tolist() == verdict.tolist()
+    surer_than_most = with_clear_negatives(evidence, verdict, 0.95, 0.0)  # below it nothing is a rival
+    assert surer_than_most.tolist() == verdict.tolist()
+
+
+def test_a_label_must_reach_the_label_threshold(make_clip):
+    evidence = collect_evidence(make_clip(4).batches(), make_clip(4).found, settings=WIDE)
+    base = TemporalThresholds(0.3, 0.1, window=6, max_gap=0)
+    low, high = (query(evidence, "temporal", replace(base, label_threshold=t)).examples() for t in (0.0, 0.6))
+    labels = [{e.example_id for e in found if e.kind is Kind.PSEUDO_LABEL} for found in (low, high)]
+    expected = {e.example_id for e in low if e.kind is Kind.PSEUDO_LABEL and (e.score or 0) >= 0.6}
+    assert labels[1] == expected
+    assert expected < labels[0]
