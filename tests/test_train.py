@@ -76,7 +76,7 @@ def test_the_loop_is_whole_repeatable_and_shared(tmp_path: Path, worlds: Path) -
     examples = [load_examples(tmp_path / run / "hard_examples.parquet")[0] for run in "ab"]
     assert examples[0] == examples[1]
 
-    again = train(tmp_path / "c", tmp_path / "store_a", worlds, "arms.flickers.soft=true")
+    again = train(tmp_path / "c", tmp_path / "store_a", worlds, "+arms.flickers.soft=true")
     assert "baseline: found finished" in again
     assert "evidence: found finished" in again
     assert "control: found finished" in again
@@ -114,7 +114,14 @@ def test_a_killed_run_goes_on_after_its_last_finished_stage(tmp_path: Path, worl
     assert list(store.glob(".baseline-*.working/resume.ckpt"))
 
 
-@pytest.mark.parametrize("detector", ["small_retinanet", "small_faster_rcnn", "small_fcos", "small_ssdlite"])
+SLOW = pytest.mark.slow
+SMALL_DETECTORS = [
+    "small_retinanet",
+    *(pytest.param(name, marks=SLOW) for name in ("small_faster_rcnn", "small_fcos", "small_ssdlite")),
+]
+
+
+@pytest.mark.parametrize("detector", SMALL_DETECTORS)
 def test_every_small_detector_takes_part_by_name_alone(tmp_path: Path, worlds: Path, detector: str) -> None:
     train(
         tmp_path / "run",
