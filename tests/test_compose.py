@@ -52,7 +52,7 @@ def test_a_folder_of_unreadable_videos_is_named(tmp_path: Path) -> None:
         ("trainer.baseline.stps=3", ["stps"]),
         ("+detector.backbon=x", ["detector.backbon", "backbone"]),
         ("detector=no_such_net", ["no_such_net", "small_retinanet"]),
-        ("+mining.scor=1", ["mining.scor", "score_threshold"]),
+        ("+mining.score_thresh=1", ["mining.score_thresh", "score_threshold"]),
         ("replay.share=2", ["replay.share"]),
         ("trainer.baseline.steps=few", ["trainer.baseline.steps"]),
         ("control=nothing", ["nothing", "continued"]),

@@ -166,7 +166,7 @@ def test_real_labels_and_real_video(tmp_path: Path) -> None:
     small = [one for one in SMALL if not one.startswith("data.")]
     arguments = [
         sys.executable, "-m", "hem.train", "+experiment=penn_fudan", f"data.root={SHARED / 'pennfudan'}",
-        f"videos={videos}", "data.limit=12", *small, f"hydra.run.dir={tmp_path / 'run'}",
+        f"videos={videos}", "+data.limit=12", *small, f"hydra.run.dir={tmp_path / 'run'}",
         f"store_dir={tmp_path / 'store'}",
     ]  # fmt: skip
     result = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, check=False)
