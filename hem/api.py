@@ -41,34 +41,16 @@ class MiningResult:
     seconds: Mapping[str, float]
 
 
-def settings_for(preset: Preset, collect: CollectSettings) -> CollectSettings:
-    """Return settings whose ranges hold what ``preset`` asks; `paper` needs nothing of hem's own.
-
-    Mining from the video itself may ask anything; only stored evidence has fixed ranges.
-    """
+def exactly_for(preset: Preset, collect: CollectSettings) -> CollectSettings:
+    """Return settings that answer `paper` alone, with the least matching; other presets keep ``collect``."""
     if not isinstance(preset, Paper):
         return collect
-    low, high = collect.paper_score_threshold, collect.paper_iou_threshold
     return replace(
         collect,
         search_margin=preset.search_margin,
         box_margin=None,
         variants=(),
         max_gap=0,
-        window=max(collect.window, preset.window),
-        paper_score_threshold=(min(low[0], preset.score_threshold), max(low[1], preset.score_threshold)),
-        paper_iou_threshold=(min(high[0], preset.iou_threshold), max(high[1], preset.iou_threshold)),
-        paper_min_area=min(collect.paper_min_area, preset.min_area),
-        paper_border_margin=min(collect.paper_border_margin, preset.border_margin),
-    )
-
-
-def exactly_for(preset: Preset, collect: CollectSettings) -> CollectSettings:
-    """Return settings that answer ``preset`` alone: the least matching, for mining once."""
-    if not isinstance(preset, Paper):
-        return collect
-    return replace(
-        settings_for(preset, collect),
         window=preset.window,
         paper_score_threshold=(preset.score_threshold, preset.score_threshold),
         paper_iou_threshold=(preset.iou_threshold, preset.iou_threshold),

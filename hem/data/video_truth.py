@@ -5,53 +5,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.artifacts import read_table, write_table
+from hem.artifacts.truth import load_truth, save_truth
 from hem.errors import HemError
 from hem.structures import VideoTruth
+
+__all__ = ["load_truth", "read_mot_truth", "save_truth", "truth_for", "truth_path"]
 
 
 def truth_path(truth_root: Path, video_id: str) -> Path:
     """Return where the truth of ``video_id`` lies: its id with ``.parquet`` behind the whole name."""
     return truth_root / f"{video_id}.parquet"
-
-
-def save_truth(path: Path, truth: VideoTruth) -> None:
-    """Write one video's truth."""
-    columns = {
-        "frame_index": truth.frame_index,
-        "boxes_xyxy": truth.boxes_xyxy,
-        "labels": truth.labels,
-        "ignore": truth.ignore,
-        "object_id": truth.object_id,
-    }
-    header = {
-        "video_id": truth.video_id,
-        "class_names": list(truth.class_names),
-        "n_frames": len(truth.labelled_frames),
-        "unlabelled_frames": np.flatnonzero(~truth.labelled_frames).tolist(),
-    }
-    write_table(path, "video_truth", columns, header=header)
-
-
-def load_truth(path: Path) -> VideoTruth:
-    """Read what save_truth wrote.
-
-    Raises:
-        HemError: if the file is absent, damaged or of another schema.
-    """
-    columns, header = read_table(path, "video_truth")
-    labelled = np.ones(int(header["n_frames"]), dtype=np.bool_)
-    labelled[np.array(header["unlabelled_frames"], dtype=np.int64)] = False
-    return VideoTruth(
-        video_id=str(header["video_id"]),
-        frame_index=columns["frame_index"].astype(np.int64),
-        boxes_xyxy=columns["boxes_xyxy"].astype(np.float64).reshape(-1, 4),
-        labels=columns["labels"].astype(np.int64),
-        ignore=columns["ignore"].astype(np.bool_),
-        object_id=columns["object_id"].astype(np.int64),
-        labelled_frames=labelled,
-        class_names=tuple(header["class_names"]),
-    )
 
 
 def truth_for(truth_root: Path, video_id: str) -> VideoTruth | None:

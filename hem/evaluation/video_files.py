@@ -1,13 +1,15 @@
 """Detections and truth of videos from files, for the ``video`` protocol."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hem.artifacts import load_detections, load_examples, read_table
+from hem.artifacts import load_detections, load_examples
+from hem.artifacts.truth import load_truth
 from hem.errors import HemError
 from hem.evaluation.readers import number_rows, read_bytes, text_lines
 from hem.structures import HardExample, VideoDetections, VideoTruth
@@ -62,27 +64,8 @@ def read_truth(path: Path, found: VideoDetections) -> VideoTruth | None:
     for place in places:
         if place.is_file():
             own = place.suffix == ".parquet"
-            return _parquet_truth(place, video) if own else _mot_truth(place, found)
+            return replace(load_truth(place), video_id=video) if own else _mot_truth(place, found)
     return None
-
-
-def _parquet_truth(path: Path, video_id: str) -> VideoTruth:
-    columns, header = read_table(path, "video_truth")
-    try:
-        labelled = np.ones(int(header["n_frames"]), dtype=bool)
-        labelled[np.array(header["unlabelled_frames"], dtype=np.int64)] = False
-        return VideoTruth(
-            video_id=video_id,
-            frame_index=columns["frame_index"].astype(np.int64),
-            boxes_xyxy=columns["boxes_xyxy"].astype(np.float64).reshape(-1, 4),
-            labels=columns["labels"].astype(np.int64),
-            ignore=columns["ignore"].astype(bool),
-            object_id=columns["object_id"].astype(np.int64),
-            labelled_frames=labelled,
-            class_names=tuple(header["class_names"]),
-        )
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise HemError(f"{path} is not a whole video truth: {error}") from None
 
 
 def _mot_truth(path: Path, found: VideoDetections) -> VideoTruth:

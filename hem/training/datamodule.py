@@ -1,7 +1,7 @@
 """Labelled images, and mined frames on top of them, as Lightning batches."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -165,7 +165,3 @@ class LabelledReplayData(pl.LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         samples = PlannedSamples(self.labelled, self.replay, self.augment)
         return MixedLoader(samples, plans, epoch, self.batches_per_epoch, self.workers)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what the mining callback does not keep itself."""
-        return {"round": self.round}

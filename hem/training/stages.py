@@ -7,7 +7,6 @@ answered with an older result.
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -71,7 +70,3 @@ class StageStore:
         self.seconds[name] = seconds
         self.say(f"{name}: done in {seconds:.0f} s")
         return final
-
-    def forget(self, name: str, made_by: Mapping[str, Any]) -> None:
-        """Remove a finished stage."""
-        shutil.rmtree(self.path(name, made_by), ignore_errors=True)
