@@ -39,7 +39,7 @@ def main(values: dict[str, Any]) -> None:
                 name = f"detect {video.video_id}"
                 show = partial(steps.progress, name)
                 with data.source(video) as source:
-                    answers = detect_video(detector, video, source, config.floor_score, show)
+                    answers = detect_video(detector, source, config.floor_score, show)
                     report = source.report()
                 save_detections(file, answers, {"model": detector.digest()})
                 if report.error:

@@ -208,7 +208,7 @@ class Experiment:
                 path = prediction_file(directory, video)
                 if not path.is_file():
                     with heldout.source(video) as source:
-                        found = detect_video(detector, video, source, settings.floor_score)
+                        found = detect_video(detector, source, settings.floor_score)
                     save_detections(path, found)
                 done += load_detections(path).n_frames
                 self.parts.progress(f"video {name}", done, None)

@@ -1,6 +1,6 @@
 """What a detector finds on held-out stills and video, kept on disk so that figures can be taken again."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from hem.artifacts import load_detections, save_detections
 from hem.detectors.protocol import Detector
 from hem.evaluation.coco import coco_figures, video_coco_figures
 from hem.evaluation.video import OperatingPoint, baseline_point, video_figures
-from hem.structures import Detections, FrameBatch, Target, VideoDetections, VideoInfo, VideoTruth
+from hem.structures import Detections, Target, VideoDetections, VideoInfo, VideoTruth
 from hem.training.datamodule import ImageSource
+from hem.video.source import FrameSource
 
 Report = Callable[[int, int | None], None]
 """Called with (done, in all or None when unknown)."""
@@ -39,15 +40,19 @@ def detect_stills(
 
 def detect_video(
     detector: Detector,
-    video: VideoInfo,
-    batches: Iterable[FrameBatch],
+    source: FrameSource,
     floor_score: float,
     report: Report | None = None,
 ) -> VideoDetections:
-    """Return the detections of every frame of one video; frames that never came are a gap, not empty."""
+    """Return the detections of every frame of one video.
+
+    Stretches that could not be decoded are gaps, not empty frames: figures leave them out, where
+    empty frames would count their objects as missed.
+    """
+    video = source.video
     frames: list[Detections] = []
     times: dict[int, float] = {}
-    for batch in batches:
+    for batch in source:
         video = batch.video
         answers = detector.detect(batch.frames, floor_score)
         for answer, index, time_s in zip(
@@ -65,6 +70,7 @@ def detect_video(
         video,
         frames,
         frame_times,
+        gaps=source.report().gaps,
         score_range=detector.score_range,
         floor_score=floor_score,
         class_names=detector.class_names,

@@ -1,6 +1,7 @@
 """Unlabelled video as a LightningDataModule: frames of many videos, in order, in batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -26,27 +27,15 @@ class VideoData(pl.LightningDataModule):
 
     def predict_dataloader(self) -> VideoStream:
         """Return every frame of every video as FrameBatch, in order."""
-        s = self.settings
-        return VideoStream(
-            self.videos,
-            decoder=s.decoder,
-            device=s.device,
-            batch_size=s.batch_size,
-            guard=s.guard,
-            stall_s=s.stall_s,
-        )
+        return VideoStream(self.videos, **self._options())
 
     def source(self, video: VideoInfo) -> FrameSource:
         """Open one video; the caller closes it."""
-        s = self.settings
-        return open_source(
-            video,
-            decoder=s.decoder,
-            device=s.device,
-            batch_size=s.batch_size,
-            guard=s.guard,
-            stall_s=s.stall_s,
-        )
+        return open_source(video, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        names = ("decoder", "device", "batch_size", "guard", "stall_s")
+        return {name: getattr(self.settings, name) for name in names}
 
     def reread(self, video: VideoInfo, frame_indices: Sequence[int]) -> Mapping[int, Tensor]:
         """Return chosen frames again, uint8 (3, H, W), the same pixels as they were mined from."""
