@@ -24,8 +24,8 @@ from hem.mining.thresholds import (
     check_elicited,
     check_range,
 )
-from hem.mining.tracks import track_ids
-from hem.ops.boxes import iou_matrix
+from hem.mining.tracks import tracks_of
+from hem.ops.isolation import any_of
 from hem.structures import HardExample
 from hem.structures.evidence import Evidence
 
@@ -47,14 +47,17 @@ class Answers:
 
 def answers_of(evidence: Evidence, min_variants: int) -> Answers:
     """Average the responses of every detection."""
-    found, table = evidence.detections, evidence.responses
-    count = np.bincount(table.candidate, minlength=len(found))
-    total = np.bincount(table.candidate, weights=table.score, minlength=len(found))
-    enough = count >= min_variants
-    mean = np.where(enough, total / np.maximum(count, 1), np.nan)
-    frames = np.zeros(found.n_frames, dtype=np.bool_)
-    frames[found.frame_index[table.candidate]] = True
-    return Answers(mean, count.astype(np.int64), frames[found.frame_index])
+    index, found = index_of(evidence), evidence.detections
+
+    def averaged() -> Answers:
+        table = evidence.responses
+        count = np.bincount(table.candidate, minlength=len(found))
+        total = np.bincount(table.candidate, weights=table.score, minlength=len(found))
+        mean = np.where(count >= min_variants, total / np.maximum(count, 1), np.nan)
+        frames = any_of(found.frame_index[table.candidate], found.n_frames)
+        return Answers(mean, count.astype(np.int64), frames[found.frame_index])
+
+    return index.remembered("answers", min_variants, averaged, room=2)
 
 
 def response_weight(
@@ -69,7 +72,10 @@ def response_weight(
     low, high = max(thresholds.negative_response, 1e-9), thresholds.positive_response
     top = max(min(2 * high, 1.0), high + 1e-9)
     negative = 0.5 + 0.5 * np.clip(1 - mean / low, 0.0, 1.0)
-    positive = 0.5 + 0.5 * np.clip((mean - high) / (top - high), 0.0, 1.0)
+    if np.isfinite(high):
+        positive = 0.5 + 0.5 * np.clip((mean - high) / (top - high), 0.0, 1.0)
+    else:  # a quantile that every detection reaches, or none
+        positive = np.full(len(mean), 1.0 if high < 0 else 0.5)
     return negative, positive
 
 
@@ -77,14 +83,10 @@ def on_track(
     evidence: Evidence, neighbour: float, confident: float, link_iou: float, min_track: int
 ) -> NDArray[np.bool_]:
     """Return bool (N,): doubtful or better, in a track of ``min_track`` with a confident one in it."""
-    found = evidence.detections
-    track = track_ids(evidence, neighbour, link_iou)
-    kept = track >= 0
-    count = int(track.max(initial=-1)) + 1
-    length = np.bincount(track[kept], minlength=count)
-    sure = np.bincount(track[kept & (found.scores >= confident)], minlength=count)
-    good = (length >= min_track) & (sure > 0)
-    return np.asarray(kept & np.append(good, False)[track])
+    tracks = tracks_of(evidence, neighbour, link_iou)
+    sure = (tracks.of >= 0) & (evidence.detections.scores >= confident)
+    good = (tracks.length >= min_track) & any_of(tracks.of[sure], len(tracks.length))
+    return np.asarray(np.append(good, False)[tracks.of])  # -1, in no track, reads the end
 
 
 def with_clear_negatives(
@@ -95,14 +97,10 @@ def with_clear_negatives(
     kept = verdict.copy()
     if clear_iou >= 1:
         return kept
+    own, surer, _ = index_of(evidence).in_frame
     rivals = (found.scores >= neighbour) & (verdict != NEGATIVE)
-    for frame in np.unique(found.frame_index[verdict == NEGATIVE]).tolist():
-        span = found.rows_of(frame)
-        rows = np.arange(span.start, span.stop)
-        negatives, others = rows[verdict[rows] == NEGATIVE], rows[rivals[rows]]
-        overlap = iou_matrix(found.boxes_xyxy[negatives], found.boxes_xyxy[others])
-        surer = found.scores[others][None, :] > found.scores[negatives][:, None]
-        kept[negatives[((overlap > clear_iou) & surer).any(axis=1)]] = IGNORE
+    covered = (verdict == NEGATIVE)[own] & rivals[surer] & (index_of(evidence).in_frame_iou > clear_iou)
+    kept[own[covered]] = IGNORE
     return kept
 
 
@@ -119,6 +117,7 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
     check_elicited(evidence.collected, thresholds)
     found, answers = evidence.detections, answers_of(evidence, thresholds.min_variants)
     doubtful = answers.asked & (found.scores >= thresholds.neighbour_threshold)
+    unsure = answers.asked & (found.scores >= thresholds.ignore_score)
     confident = doubtful & (found.scores >= thresholds.score_threshold)
     sure = confident & (found.scores >= thresholds.label_score)
     with np.errstate(invalid="ignore"):
@@ -132,7 +131,7 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
         thresholds.min_track,
     )
     verdict = np.select(
-        [confident & low, doubtful & ~sure & high & tracked, sure & high, doubtful],
+        [confident & low, doubtful & ~sure & high & tracked, sure & high, unsure],
         [NEGATIVE, POSITIVE, PSEUDO, IGNORE],
         -1,
     )
@@ -152,7 +151,9 @@ def _table(
     rows = np.flatnonzero(verdict >= 0)
     given = np.where(verdict[rows] == IGNORE, 0.0, weights[rows])
     columns = {name: column[rows] for name, column in seen.items()}
-    return detection_table(evidence.detections, rule, rows, verdict[rows].astype(np.int8), given, columns)
+    kind = verdict[rows].astype(np.int8)
+    times_s = index_of(evidence).times_s
+    return detection_table(evidence.detections, rule, rows, kind, given, columns, times_s)
 
 
 def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
@@ -164,6 +165,8 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
       not say false;
     - below label_threshold: hard positive if the response is high and it lies on a sure track;
     - else ignore.
+    Elsewhere the temporal rule decides, but with ``needs_answer`` its hard negatives are ignored if
+    the pass asked the detector about other frames.
     Gaps filled by matching come on top, unless a detection in them was judged already.
     A verdict that both kinds reach has the larger of their weights, plus a tenth of the smaller, at
     most 1: more evidence of either kind never lowers it.
@@ -191,11 +194,13 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
             limits.link_iou,
             limits.min_track,
         )
-    is_negative = confident & np.where(known, low | (negative & ~high), negative)
+    # without an answer the video alone decides, unless answers were to be had and are needed
+    alone = negative & (not (response.needs_answer and bool(evidence.collected.variants)))
+    is_negative = confident & np.where(known, low | (negative & ~high), alone)
     sure = confident & (found.scores >= limits.label_score)
     is_pseudo = sure & ~is_negative & np.where(known, high & ~negative, pseudo)
     is_positive = known & doubtful & ~sure & ~negative & high & tracked
-    rest = (known & doubtful) | (~known & ignore)
+    rest = (known & (found.scores >= limits.ignore_score)) | (~known & (ignore | negative))
     verdict = np.select([is_negative, is_positive, is_pseudo, rest], [NEGATIVE, POSITIVE, PSEUDO, IGNORE], -1)
     verdict = with_clear_negatives(evidence, verdict, limits.neighbour_threshold, response.clear_iou)
     by_answer = response_weight(answers, response)

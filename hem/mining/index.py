@@ -1,7 +1,10 @@
 """Look-ups over one video's evidence that every query needs and no threshold changes."""
 
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -9,9 +12,11 @@ from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.mining.table import frame_times
-from hem.ops.boxes import area, paired_intersection, paired_iou, paired_iou_inclusive
-from hem.ops.isolation import Pairs, expand_ranges, largest_of, overlapping_pairs
+from hem.ops.boxes import area, paired_iou, paired_iou_inclusive
+from hem.ops.isolation import Pairs, expand_ranges, largest_of, overlapping_pairs, overlaps_in_frame
 from hem.structures.evidence import BOX_REGION, PIXEL_REGION, Evidence
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +28,7 @@ class Appearance:
         detection: int64 (P,), row of a detection of the candidate's class in that frame.
         iou, iou_inclusive: float64 (P,), its IoU with the tracked box (inclusive one > 0).
         keys: int64 (K,), sorted keys of the region's rows; rows: their rows in the neighbour table.
+        at: int64 (P,), position in ``rows`` of ``row``.
         span: multiplier of the candidate in a key.
     """
 
@@ -32,16 +38,42 @@ class Appearance:
     iou_inclusive: NDArray[np.float64]
     keys: NDArray[np.int64]
     rows: NDArray[np.int64]
+    at: NDArray[np.int64]
     span: int
 
     def find(self, candidate: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the neighbour rows of (candidate, offset), shapes broadcast; -1 where there is none."""
+        if not len(self.rows):
+            return np.full(np.broadcast(candidate, offset).shape, -1, dtype=np.int64)
+        at = self.positions(candidate, offset)
+        return np.where(at >= 0, self.rows[at], -1)
+
+    def positions(self, candidate: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the same as positions in ``rows``."""
         key = candidate * self.span + offset + self.span // 2
         if not len(self.keys):
             return np.full(key.shape, -1, dtype=np.int64)
         at = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
         reachable = np.abs(offset) <= self.span // 2
-        return np.where((self.keys[at] == key) & reachable, self.rows[at], -1)
+        return np.where((self.keys[at] == key) & reachable, at, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """Neighbour rows of hem's own matching, K of them, sorted by candidate and offset.
+
+    Attributes:
+        candidate, offset: int64 (K,).
+        side: int64 (K,), 2 · candidate, plus 1 for frames after it.
+        ncc: float64 (K + 1,); the entry at the end, which position -1 reads, is -1: no such row.
+        places: float64 (K + 1, 4), tracked boxes; zeros at the end.
+    """
+
+    candidate: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    side: NDArray[np.int64]
+    ncc: NDArray[np.float64]
+    places: NDArray[np.float64]
 
 
 class Groups:
@@ -77,9 +109,30 @@ class EvidenceIndex:
         """bool (F,): the frame shows something new."""
         self.order: NDArray[np.int64] = np.cumsum(self.distinct, dtype=np.int64)
         """int64 (F,): distinct frames up to and including this one."""
-        self.tracks: tuple[tuple[float, float], NDArray[np.int64]] | None = None
-        """The last tracks that were made, and for which (score threshold, link IoU)."""
+        self._kept: dict[str, OrderedDict[Hashable, object]] = {}
         self.n_labels = int(evidence.detections.labels.max(initial=0))
+
+    def remembered(self, what: str, key: Hashable, make: Callable[[], Made], *, room: int) -> Made:
+        """Return what ``make`` gave for this key, made again only if ``room`` newer keys came between.
+
+        Settings of a sweep have most thresholds in common, so most of their parts are here already.
+        """
+        kept = self._kept.setdefault(what, OrderedDict())
+        if key not in kept:
+            kept[key] = make()
+            if len(kept) > room:
+                kept.popitem(last=False)
+        kept.move_to_end(key)
+        return kept[key]  # type: ignore[return-value]
+
+    def count_at_least(self, score: float) -> int:
+        """Return how many detections reach a score: equal for thresholds that admit the same ones."""
+        return len(self.scores_sorted) - int(np.searchsorted(self.scores_sorted, score, side="left"))
+
+    @cached_property
+    def scores_sorted(self) -> NDArray[np.float64]:
+        """float64 (N,), rising."""
+        return np.sort(self._detections.scores)
 
     @cached_property
     def inclusive_pairs(self) -> Pairs:
@@ -128,21 +181,53 @@ class EvidenceIndex:
     def rank(self) -> NDArray[np.float64]:
         """float64 (N,): share of the video's detections whose score is at most this one's, in (0, 1]."""
         scores = self._detections.scores
-        return np.searchsorted(np.sort(scores), scores, side="right") / max(len(scores), 1)
+        return np.searchsorted(self.scores_sorted, scores, side="right") / max(len(scores), 1)
+
+    @cached_property
+    def strength(self) -> NDArray[np.float64]:
+        """float64 (N,): square root of ``rank``, what a neighbour's overlap counts for."""
+        return np.sqrt(self.rank)
 
     @cached_property
     def inside(self) -> NDArray[np.float64]:
         """float64 (N,): largest part that lies inside a surer detection of its class and frame."""
         found = self._detections
-        start = np.searchsorted(found.frame_index, found.frame_index, side="left")
-        end = np.searchsorted(found.frame_index, found.frame_index, side="right")
-        own, other = expand_ranges(start, end)
-        surer = (found.scores[other] > found.scores[own]) & (found.labels[other] == found.labels[own])
-        own, other = own[surer], other[surer]
-        common = paired_intersection(found.boxes_xyxy[own], found.boxes_xyxy[other])
-        size = area(found.boxes_xyxy[own])
-        part = np.divide(common, size, out=np.zeros_like(common), where=size > 0)
+        own, other, common = self.in_frame
+        same = found.labels[other] == found.labels[own]
+        own, common = own[same], common[same]
+        part = common / area(found.boxes_xyxy[own])
         return largest_of(own, part, len(found), 0.0)
+
+    @cached_property
+    def in_frame(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """(own, surer, common area) of detections that share pixels with a surer one of their frame."""
+        found = self._detections
+        return overlaps_in_frame(found.frame_index, found.boxes_xyxy, found.scores)
+
+    @cached_property
+    def in_frame_iou(self) -> NDArray[np.float64]:
+        """float64 (P,), IoU of the pairs of ``in_frame``."""
+        own, other, _ = self.in_frame
+        return paired_iou(self._detections.boxes_xyxy[own], self._detections.boxes_xyxy[other])
+
+    @cached_property
+    def sides(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """float64 (N,) three times: longer and shorter side, least distance to the frame's border, px."""
+        found = self._detections
+        sides = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
+        left, top, right, bottom = found.boxes_xyxy.T
+        size = found.video.width, found.video.height
+        clear = np.minimum(np.minimum(left, top), np.minimum(size[0] - right, size[1] - bottom))
+        return sides.max(axis=1, initial=0.0), sides.min(axis=1, initial=np.inf), clear
+
+    @cached_property
+    def matched(self) -> "Matched":
+        """The rows of hem's own matching in columns, in the order of ``box.rows``."""
+        rows, near = self.box.rows, self._neighbours
+        offset = near.offset[rows].astype(np.int64)
+        places = np.concatenate([near.tracked_xyxy[rows], np.zeros((1, 4))])
+        side = near.candidate[rows] * 2 + (offset > 0)
+        return Matched(near.candidate[rows], offset, side, np.append(near.ncc[rows], -1.0), places)
 
     @cached_property
     def pixel(self) -> Appearance:
@@ -172,7 +257,9 @@ class EvidenceIndex:
         span = 2 * self._reach + 1
         keys = near.candidate[rows] * span + near.offset[rows] + span // 2
         order = np.argsort(keys)
-        return Appearance(row, detection, iou, inclusive, keys[order], rows[order], span)
+        position = np.empty(len(near.region), dtype=np.int64)
+        position[rows[order]] = np.arange(len(rows))
+        return Appearance(row, detection, iou, inclusive, keys[order], rows[order], position[row], span)
 
 
 _INDICES: WeakKeyDictionary[Evidence, EvidenceIndex] = WeakKeyDictionary()

@@ -52,11 +52,16 @@ class Paper(Preset, PaperThresholds):
 
     score_scale: Literal["raw"] = "raw"
 
+    @property
+    def thresholds(self) -> PaperThresholds:
+        """The thresholds alone."""
+        return PaperThresholds(**{one.name: getattr(self, one.name) for one in fields(PaperThresholds)})
+
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
     ) -> list[HardExample]:
         """See Preset.mine."""
-        return mine(evidence, MiningPreset("paper", _taken(self, PaperThresholds)))
+        return mine(evidence, MiningPreset("paper", self.thresholds))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ _OF_RULE = {
 _SCORES = (
     "score_threshold",
     "neighbour_threshold",
+    "ignore_threshold",
     "label_threshold",
     "max_score",
     "negative_response",
@@ -96,8 +97,8 @@ def resolved(thresholds: Thresholds, scale: ScoreScale) -> Thresholds:
         return HemThresholds(temporal, elicited)
     if scale.kind is ScaleKind.RAW:
         return thresholds  # infinite limits are legal there
-    names = [item.name for item in fields(thresholds) if item.name in _SCORES]
-    raw: dict[str, Any] = {name: scale.threshold(getattr(thresholds, name)) for name in names}
+    given = {item.name: getattr(thresholds, item.name) for item in fields(thresholds) if item.name in _SCORES}
+    raw: dict[str, Any] = {name: scale.threshold(value) for name, value in given.items() if value is not None}
     return replace(thresholds, **raw)
 
 

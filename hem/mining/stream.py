@@ -2,8 +2,9 @@
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -85,27 +86,35 @@ def stream_paper(
         return pixel_match(held[frame], held[frame + offset], box, thresholds.search_margin, size)
 
     verdicts: dict[int, dict[str, float]] = {}
-    waiting = work.undecided.tolist()
+    waiting = deque(work.undecided.tolist())
+    asked: deque[tuple[int, Future[tuple[bool, dict[str, float]]]]] = deque()
 
-    def settle(rows: list[int], pool: ThreadPoolExecutor) -> None:
-        for row, (isolated, seen) in zip(
-            rows, pool.map(lambda row: judge.isolated(row, match), rows), strict=True
-        ):
+    def settle(most: int) -> None:
+        """Take verdicts until at most ``most`` are outstanding, and let go of pictures that are past."""
+        while len(asked) > most or (asked and asked[0][1].done()):
+            row, verdict = asked.popleft()
+            isolated, seen = verdict.result()
             if isolated:
                 verdicts[row] = seen
+        rows = [asked[0][0]] if asked else list(waiting)[:1]
+        first = min((int(detections.frame_index[row]) for row in rows), default=len(wanted) + reach)
+        for old in [key for key in held if key < first - reach]:
+            del held[old]
 
+    reach = thresholds.window
     with ThreadPoolExecutor(threads) as pool:
         for frame, grey in _ahead(_grey(read(wanted), wanted, channel_order)):
-            ready = [row for row in waiting if detections.frame_index[row] + thresholds.window < frame]
-            settle(ready, pool)
-            waiting = waiting[len(ready) :]
-            first = detections.frame_index[waiting[0]] if waiting else frame
-            for old in [key for key in held if key < first - thresholds.window]:
-                del held[old]
             held[frame] = grey
+            # a frame whose neighbours are all here is matched while later ones are being decoded
+            while waiting and detections.frame_index[waiting[0]] + reach <= frame:
+                row = waiting.popleft()
+                asked.append((row, pool.submit(judge.isolated, row, match)))
+            settle(8 * threads)
             if not waiting:
                 break
-        settle(waiting, pool)
+        asked.extend((row, pool.submit(judge.isolated, row, match)) for row in waiting)
+        waiting.clear()
+        settle(0)
     negatives = np.array(sorted(verdicts), dtype=np.int64)
     before, after = (
         np.array([verdicts[row].get(name, np.nan) for row in negatives.tolist()], dtype=np.float64)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hem.ops.isolation import any_of
 from hem.structures import HardExample, Kind, VideoDetections
 from hem.structures.video import VideoInfo
 
@@ -101,15 +102,16 @@ def detection_table(
     kind: NDArray[np.int8],
     weights: NDArray[np.float64],
     evidence: Mapping[str, NDArray[np.float64]] | None = None,
+    times_s: NDArray[np.float64] | None = None,
 ) -> MinedTable:
-    """Return a table whose boxes are detections (``rows``)."""
+    """Return a table whose boxes are detections (``rows``); ``times_s`` are frame_times, if at hand."""
     frame = detections.frame_index[rows]
     return MinedTable(
         video=detections.video,
         rule=rule,
         row=np.asarray(rows, dtype=np.int64),
         frame_index=frame,
-        time_s=frame_times(detections)[frame],
+        time_s=(frame_times(detections) if times_s is None else times_s)[frame],
         boxes_xyxy=detections.boxes_xyxy[rows],
         labels=detections.labels[rows],
         kind=np.asarray(kind, dtype=np.int8),
@@ -151,10 +153,13 @@ def without_twice(table: MinedTable, gaps: MinedTable) -> list[MinedTable]:
     Dropped are gap boxes whose detection is a positive already, and ignored detections (the teacher's
     own low score) that a filled gap turns into a hard positive.
     """
-    positive = table.row[table.kind == POSITIVE]
-    gaps = _rows(gaps, ~(np.isin(gaps.row, positive) & (gaps.row >= 0)))
-    filled = gaps.row[(gaps.kind == POSITIVE) & (gaps.row >= 0)]
-    return [_rows(table, ~((table.kind == IGNORE) & np.isin(table.row, filled))), gaps]
+    if not len(gaps):
+        return [table, gaps]
+    count = int(max(table.row.max(initial=-1), gaps.row.max(initial=-1))) + 2  # row -1 reads the end
+    positive = any_of(table.row[table.kind == POSITIVE], count)
+    gaps = _rows(gaps, ~positive[gaps.row] | (gaps.row < 0))
+    filled = any_of(gaps.row[(gaps.kind == POSITIVE) & (gaps.row >= 0)], count)
+    return [_rows(table, ~((table.kind == IGNORE) & filled[table.row])), gaps]
 
 
 def _rows(table: MinedTable, keep: NDArray[np.bool_]) -> MinedTable:

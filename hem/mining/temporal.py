@@ -63,52 +63,85 @@ def neighbour_frames(index: EvidenceIndex, thresholds: TemporalThresholds) -> ND
     return np.asarray(good & near)
 
 
-def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness:
-    """Work out every detection's temporal evidence under one setting (raw score thresholds)."""
-    index, found = index_of(evidence), evidence.detections
-    count, width = len(found), thresholds.window
-    valid = neighbour_frames(index, thresholds)[found.frame_index]
-    counts = found.scores >= thresholds.neighbour_threshold
-    strength = np.sqrt(index.rank)
+@dataclass(frozen=True, eq=False)
+class _Around:
+    """What one window makes of the frames around: bool (N, 2 w + 1) valid, int64 (N,) their number,
+    int64 (N, 2) their number before and after, bool (K,) whether a matched row's frame is one."""
 
-    pairs = index.pairs
-    support = np.zeros((count, 2 * width + 1))
-    best, at = index.pair_groups.largest(np.where(counts, strength, 0.0)[pairs.second] * pairs.iou)
+    valid: NDArray[np.bool_]
+    total: NDArray[np.int64]
+    sides: NDArray[np.int64]
+    of_row: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _Support:
+    """What overlap alone gives: float64 (N, 2 w + 1) by neighbour frame (0 where not valid), float64
+    (N,) its mean; and of the tracked boxes, float64 (G,) the best at int64 (G,) matched rows."""
+
+    of_frame: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    best: NDArray[np.float64]
+    row: NDArray[np.int64]
+
+
+def _around(index: EvidenceIndex, frame: NDArray[np.int64], thresholds: TemporalThresholds) -> _Around:
+    width, matched = thresholds.window, index.matched
+    valid = neighbour_frames(index, thresholds)[frame]
+    sides = np.stack([valid[:, :width].sum(axis=1), valid[:, width + 1 :].sum(axis=1)], axis=1)
+    near = np.abs(matched.offset) <= width
+    of_row = near & valid[matched.candidate, np.where(near, matched.offset, 0) + width]
+    return _Around(valid, valid.sum(axis=1), sides, of_row)
+
+
+def _support(
+    index: EvidenceIndex, counts: NDArray[np.bool_], around: _Around, thresholds: TemporalThresholds
+) -> _Support:
+    width, pairs, box = thresholds.window, index.pairs, index.box
+    strength = np.where(counts, index.strength, 0.0)
+    support = np.zeros(around.valid.shape)
+    best, at = index.pair_groups.largest(strength[pairs.second] * pairs.iou)
     reached = np.abs(pairs.offset[at]) <= width
     at = at[reached]
     support[pairs.first[at], pairs.offset[at] + width] = best[reached]
+    support = np.where(around.valid, support, 0.0)
+    best, at = index.box_groups.largest(strength[box.detection] * box.iou)
+    return _Support(support, support.sum(axis=1) / np.maximum(around.total, 1), best, box.at[at])
 
-    near, box = evidence.neighbours, index.box
-    seen = (near.ncc >= thresholds.ncc_threshold) & (np.abs(near.offset) <= width)
-    steady = _steady(index, counts, thresholds, count)
-    # appearance is asked of candidates only: evidence collected for a narrower range has no other rows
-    asked = ~steady & (found.scores >= thresholds.score_threshold)
-    seen &= asked[near.candidate]
-    best, at = index.box_groups.largest(np.where(counts, strength, 0.0)[box.detection] * box.iou)
-    followed = (seen & (near.ncc >= thresholds.track_ncc))[box.row[at]]
-    row, best = box.row[at[followed]], best[followed]
-    place = near.candidate[row], near.offset[row].astype(np.int64) + width
-    support[place] = np.maximum(support[place], best)  # a place occurs once: one row per offset
 
-    shown = np.zeros((count, 2 * width + 1), dtype=np.bool_)
-    rows = box_rows(evidence, seen)
-    shown[near.candidate[rows], near.offset[rows].astype(np.int64) + width] = True
-    shown &= valid
-    total = valid.sum(axis=1)
-    mean = np.where(valid, support, 0.0).sum(axis=1) / np.maximum(total, 1)
-    inside = index.inside
-    value = mean + thresholds.score_weight * index.rank - thresholds.inside_weight * inside
-    sides = (slice(0, width), slice(width + 1, None))
-    visible = np.minimum(
-        *(shown[:, side].sum(axis=1) / np.maximum(valid[:, side].sum(axis=1), 1) for side in sides)
+def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness:
+    """Work out every detection's temporal evidence under one setting (raw score thresholds)."""
+    index, found, t = index_of(evidence), evidence.detections, thresholds
+    count, width, matched = len(found), t.window, index.matched
+    window = (t.window, t.window_s, t.min_window)
+    counts_key = index.count_at_least(t.neighbour_threshold)
+    counts = found.scores >= t.neighbour_threshold
+    around = index.remembered("around", window, lambda: _around(index, found.frame_index, t), room=2)
+    plain = index.remembered(
+        "support", (counts_key, window), lambda: _support(index, counts, around, t), room=2
     )
+    steady = index.remembered(
+        "steady", (counts_key, t.iou_threshold, t.window), lambda: _steady(index, counts, t, count), room=4
+    )
+    # appearance is asked of candidates only: evidence collected for a narrower range has no other rows
+    asked = ~steady & (found.scores >= t.score_threshold)
+    seen = (matched.ncc[:-1] >= t.ncc_threshold) & around.of_row & asked[matched.candidate]
+
+    mean = plain.mean.copy()
+    followed = np.flatnonzero((seen & (matched.ncc[:-1] >= t.track_ncc))[plain.row])
+    row, best = plain.row[followed], plain.best[followed]
+    if len(row):  # rows rise, and so do their candidates
+        starts = np.diff(matched.candidate[row], prepend=-1) > 0
+        touched = matched.candidate[row][starts]
+        support = plain.of_frame[touched]
+        place = np.cumsum(starts) - 1, matched.offset[row] + width
+        support[place] = np.maximum(support[place], best)  # a place occurs once: one row per offset
+        mean[touched] = support.sum(axis=1) / np.maximum(around.total[touched], 1)
+
+    value = mean + t.score_weight * index.rank - t.inside_weight * index.inside
+    shown = np.bincount(matched.side[seen], minlength=2 * count).reshape(-1, 2)
+    visible = (shown / np.maximum(around.sides, 1)).min(axis=1)
     return Steadiness(mean, value, np.where(asked, visible, np.nan), steady)
-
-
-def box_rows(evidence: Evidence, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the rows of hem's own matching among those of a mask."""
-    rows = index_of(evidence).box.rows
-    return rows[mask[rows]]
 
 
 def _steady(
@@ -141,20 +174,17 @@ def decide(
     negative &= roomy(evidence, thresholds)
     sure = confident & (scores >= thresholds.label_score)
     pseudo = sure & ~negative & found.steady & (found.support >= thresholds.steady_share)
-    ignore = fresh & (scores >= thresholds.neighbour_threshold) & ~negative & ~pseudo
+    ignore = fresh & (scores >= thresholds.ignore_score) & ~negative & ~pseudo
     return negative, pseudo, ignore
 
 
 def roomy(evidence: Evidence, thresholds: TemporalThresholds) -> NDArray[np.bool_]:
     """Return bool (N,): large enough and far enough from the border, in box-relative units."""
-    found = evidence.detections
-    sides = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
-    room = thresholds.border * sides.max(axis=1, initial=0.0)
-    left, top, right, bottom = found.boxes_xyxy.T
-    size = found.video.width, found.video.height
-    clear = np.minimum(np.minimum(left, top), np.minimum(size[0] - right, size[1] - bottom))
-    far = (clear >= room) if thresholds.border > 0 else np.ones(len(found), dtype=np.bool_)
-    return np.asarray(far & (sides.min(axis=1, initial=np.inf) >= thresholds.min_side))
+    longer, shorter, clear = index_of(evidence).sides
+    large = shorter >= thresholds.min_side
+    if thresholds.border > 0:
+        large &= clear >= thresholds.border * longer
+    return np.asarray(large)
 
 
 def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedTable:
@@ -192,13 +222,16 @@ def verdict_table(
     more: dict[str, NDArray[np.float64]] | None = None,
 ) -> MinedTable:
     """Return the detections with a verdict (hard negative, pseudo-label, ignore) as a table."""
-    kind = np.select(verdict, [NEGATIVE, PSEUDO, IGNORE], -1).astype(np.int8)
+    kind = np.full(len(found.value), -1, dtype=np.int8)
+    for mask, code in zip(verdict, (NEGATIVE, PSEUDO, IGNORE), strict=True):  # none meets another
+        kind[mask] = code
     rows = np.flatnonzero(kind >= 0)
     seen = {"support": found.support[rows], "steadiness": found.value[rows]}
     seen["visible"] = found.visible[rows]
     seen |= {name: column[rows] for name, column in (more or {}).items()}
     given = np.where(kind[rows] == IGNORE, 0.0, weights[rows])
-    return detection_table(evidence.detections, rule, rows, kind[rows], given, seen)
+    times_s = index_of(evidence).times_s
+    return detection_table(evidence.detections, rule, rows, kind[rows], given, seen, times_s)
 
 
 def mine_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> list[HardExample]:

@@ -18,6 +18,9 @@ class TemporalThresholds:
             hard negative, or a pseudo-label. Lower: more of both, less sure.
         neighbour_threshold: a detection at or above it (and below score_threshold) is doubtful: it
             counts as a neighbour and becomes an ignore region. Lower: fewer, purer negatives.
+        ignore_threshold: detections at or above it that are nothing else are ignore regions; None =
+            from neighbour_threshold on. Lower: objects that the detector hardly sees are not taught
+            as background, at the price of less background that teaches.
         label_threshold: pseudo-labels, and the detections that make a track sure, reach this and
             score_threshold; below it a confident detection that is not false is an ignore region.
             Higher: fewer labels, purer. At or below score_threshold it changes nothing.
@@ -67,6 +70,7 @@ class TemporalThresholds:
     agree_iou: float = 0.5
     steady_share: float = 0.5
     label_threshold: float = 0.0
+    ignore_threshold: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("window", "min_window", "min_track"):
@@ -82,10 +86,17 @@ class TemporalThresholds:
             self,
         )
 
+        _ignore_below_neighbour(self.ignore_threshold, self)
+
     @property
     def label_score(self) -> float:
         """Score from which a detection may be a label, or the sure end of a track."""
         return max(self.score_threshold, self.label_threshold)
+
+    @property
+    def ignore_score(self) -> float:
+        """Score from which a detection that is nothing else is an ignore region."""
+        return self.neighbour_threshold if self.ignore_threshold is None else self.ignore_threshold
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ class ElicitedThresholds:
 
     Attributes:
         score_threshold: as in TemporalThresholds.
-        neighbour_threshold, label_threshold: as there.
+        neighbour_threshold, label_threshold, ignore_threshold: as there.
         negative_response: a detection the detector stands by whose mean response is below it is a
             hard negative. Higher: more, less pure.
         positive_response: one at or above it is a pseudo-label; a doubtful detection at or above it
@@ -104,6 +115,10 @@ class ElicitedThresholds:
             by more than this becomes an ignore region: such a box is often a badly placed box of a
             true object, and calling its place background teaches a dense detector to lose the
             object. Higher: more negatives, of which more lie on objects; 1 lifts the rule.
+        needs_answer: `hem` alone: where the pass asked the detector at all, a hard negative in a frame
+            that was not asked about is an ignore region, however the video looks. A smooth detector's
+            isolated detections are often true objects that wobble round the threshold, so False gives
+            more negatives that are less pure.
         link_iou, min_track: a doubtful detection lies on a track when links of this overlap join it,
             over doubtful ones too, to this many detections with a confident one among them.
     """
@@ -117,6 +132,8 @@ class ElicitedThresholds:
     link_iou: float = 0.3
     min_track: int = 3
     label_threshold: float = 0.0
+    ignore_threshold: float | None = None
+    needs_answer: bool = True
 
     def __post_init__(self) -> None:
         _require("min_variants", self.min_variants >= 1, ">= 1", self)
@@ -134,10 +151,17 @@ class ElicitedThresholds:
             self,
         )
 
+        _ignore_below_neighbour(self.ignore_threshold, self)
+
     @property
     def label_score(self) -> float:
         """Score from which a detection may be a label, or the sure end of a track."""
         return max(self.score_threshold, self.label_threshold)
+
+    @property
+    def ignore_score(self) -> float:
+        """Score from which a detection that is nothing else is an ignore region."""
+        return self.neighbour_threshold if self.ignore_threshold is None else self.ignore_threshold
 
 
 @dataclass(frozen=True)
@@ -158,6 +182,11 @@ def _require(name: str, holds: bool, rule: str, owner: object) -> None:
         raise HemError(f"mining.{name} must be {rule}, got {getattr(owner, name)}")
 
 
+def _ignore_below_neighbour(ignore: float | None, owner: "TemporalThresholds | ElicitedThresholds") -> None:
+    rule = f"null or at most neighbour_threshold ({owner.neighbour_threshold:g})"
+    _require("ignore_threshold", ignore is None or ignore <= owner.neighbour_threshold, rule, owner)
+
+
 def check_elicited(collected: CollectSettings, thresholds: ElicitedThresholds) -> None:
     """Raise HemError unless the evidence holds answers to disturbed frames for such a query."""
     if not collected.variants:
@@ -167,6 +196,7 @@ def check_elicited(collected: CollectSettings, thresholds: ElicitedThresholds) -
         )
     within("min_variants", thresholds.min_variants, (1, len(collected.variants)))
     within("neighbour_threshold", thresholds.neighbour_threshold, (collected.floor_score, float("inf")))
+    within("ignore_threshold", thresholds.ignore_score, (collected.floor_score, float("inf")))
 
 
 def check_range(collected: CollectSettings, thresholds: TemporalThresholds) -> None:
@@ -179,6 +209,7 @@ def check_range(collected: CollectSettings, thresholds: TemporalThresholds) -> N
     within("label_threshold", thresholds.label_score, collected.score_threshold)
     within("neighbour_threshold", thresholds.neighbour_threshold, collected.neighbour_threshold)
     within("neighbour_threshold", thresholds.neighbour_threshold, (collected.floor_score, float("inf")))
+    within("ignore_threshold", thresholds.ignore_score, (collected.floor_score, float("inf")))
     within("iou_threshold", thresholds.iou_threshold, collected.iou_threshold)
     within("window", thresholds.window, (1, collected.window))
     within("max_gap", thresholds.max_gap, (0, collected.max_gap))

@@ -1,30 +1,60 @@
 """Confident detections joined into tracks, afresh for every setting."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hem.mining.index import index_of
-from hem.ops.linking import assign_links, tracks_from_links
+from hem.mining.links import LinksByScore
+from hem.ops.linking import heads_of
 from hem.structures.evidence import Evidence
 
 
-def track_ids(evidence: Evidence, score_threshold: float, link_iou: float) -> NDArray[np.int64]:
-    """Return int64 (N,): track of each detection at or above ``score_threshold``, -1 for the others.
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """The tracks of one setting, numbered in the order of their first detections.
+
+    Attributes:
+        of: int64 (N,), track of each detection, -1 for those below the score threshold.
+        first, last: int64 (T,), rows of each track's first and last detection.
+        length: int64 (T,), detections in it.
+    """
+
+    of: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+
+def tracks_of(evidence: Evidence, score_threshold: float, link_iou: float) -> Tracks:
+    """Join the detections at or above ``score_threshold`` into tracks.
 
     Links join distinct frames next to each other in one shot, by the assignment with the greatest
     summed IoU among pairs with IoU >= ``link_iou``. Nothing is linked across a cut or a damaged stretch.
     """
     index, found = index_of(evidence), evidence.detections
-    key = (float(score_threshold), float(link_iou))
-    if index.tracks is not None and index.tracks[0] == key:  # the last setting's: sweeps repeat it
-        return index.tracks[1]
-    kept = (found.scores >= score_threshold) & index.distinct[found.frame_index]
-    pairs = index.adjacent
-    use = (pairs.offset > 0) & (pairs.iou >= link_iou)
-    use &= kept[pairs.first] & kept[pairs.second]
-    at = np.flatnonzero(use)
-    at = at[assign_links(pairs.first[at], pairs.second[at], pairs.iou[at])]
-    track = tracks_from_links(pairs.first[at], pairs.second[at], len(found))
-    tracks = np.where(kept, track, -1)
-    index.tracks = (key, tracks)
-    return tracks
+
+    def linked() -> LinksByScore:
+        pairs = index.adjacent
+        use = np.flatnonzero((pairs.offset > 0) & (pairs.iou >= link_iou))
+        first, second = pairs.first[use], pairs.second[use]
+        strength = np.minimum(found.scores[first], found.scores[second])
+        return LinksByScore(first, second, pairs.iou[use], strength)
+
+    def joined() -> Tracks:
+        links = index.remembered("links", float(link_iou), linked, room=4)
+        at = links.at_least(score_threshold)
+        head = heads_of(links.first[at], links.second[at], len(found))
+        kept = (found.scores >= score_threshold) & index.distinct[found.frame_index]
+        firsts = np.flatnonzero(kept & (head == np.arange(len(found))))
+        number = np.full(len(found), -1, dtype=np.int64)
+        number[firsts] = np.arange(len(firsts))
+        track = np.where(kept, number[head], -1)
+        rows = np.flatnonzero(kept)
+        lasts = np.zeros(len(firsts), dtype=np.int64)
+        lasts[track[rows]] = rows  # rows rise, so the last one written is the last of its track
+        return Tracks(track, firsts, lasts, np.bincount(track[rows], minlength=len(firsts)))
+
+    key = (index.count_at_least(score_threshold), float(link_iou))
+    return index.remembered("tracks", key, joined, room=8)

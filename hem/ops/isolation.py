@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.ops.boxes import Boxes, paired_iou
+from hem.ops.boxes import Boxes, paired_intersection, paired_iou
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,3 +96,36 @@ def largest_of(
     out = np.full(count, start, dtype=np.float64)
     np.maximum.at(out, rows, values)
     return out
+
+
+_MOST_PAIRS = 2_000_000  # compared at once: a crowded video must not take memory by its length
+
+
+def overlaps_in_frame(
+    frame_index: NDArray[np.int64], boxes_xyxy: Boxes, scores: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return (own, surer, common): detections that share pixels with a surer one of their frame.
+
+    Args:
+        frame_index: int64 (N,), non-decreasing.
+        boxes_xyxy: float64 (N, 4).
+        scores: float64 (N,).
+
+    Returns:
+        int64 (P,) twice, rows, ``own`` rising; float64 (P,), px² in common, > 0. Labels do not matter.
+    """
+    start = np.searchsorted(frame_index, frame_index, side="left")
+    end = np.searchsorted(frame_index, frame_index, side="right")
+    part = np.cumsum(end - start) // _MOST_PAIRS
+    bounds = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(frame_index)]
+    found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
+    for low, high in pairwise(bounds):
+        own, other = expand_ranges(start[low:high], end[low:high])
+        own += low
+        surer = scores[other] > scores[own]
+        own, other = own[surer], other[surer]
+        common = paired_intersection(boxes_xyxy[own], boxes_xyxy[other])
+        hit = common > 0
+        found.append((own[hit], other[hit], common[hit]))
+    own, other, common = (np.concatenate(column) for column in zip(*found, strict=True))
+    return own, other, common

@@ -6,6 +6,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+_FEW = 100  # links; for fewer, plain Python is quicker than a dozen array operations a round
+
 
 def assign_links(
     first: NDArray[np.int64], second: NDArray[np.int64], value: NDArray[np.float64]
@@ -26,15 +28,15 @@ def assign_links(
         return np.zeros(0, dtype=np.int64)
     _, left = np.unique(first, return_inverse=True)
     _, right = np.unique(second, return_inverse=True)
-    chosen, rest = _obvious(left, right, value)
+    alone = (np.bincount(left)[left] == 1) & (np.bincount(right)[right] == 1)
+    contested = np.flatnonzero(~alone)
+    few = len(contested) <= _FEW
+    found, rest = (_obvious_few if few else _obvious)(left[contested], right[contested], value[contested])
+    chosen, rest = [np.flatnonzero(alone), *(contested[part] for part in found)], contested[rest]
     if len(rest):
-        size = int(left.max()) + int(right.max()) + 2
-        edges = (np.ones(len(rest)), (left[rest], int(left.max()) + 1 + right[rest]))
-        _, group = connected_components(coo_matrix(edges, shape=(size, size)), directed=False)
-        of_link = group[left[rest]]
-        order = np.argsort(of_link, kind="stable")
-        bounds = np.flatnonzero(np.diff(of_link[order])) + 1
-        for members in np.split(rest[order], bounds):
+        split = _groups_of_few if few else _groups
+        for group in split(left[rest], right[rest]):
+            members = rest[group]
             chosen.append(members[_best(left[members], right[members], value[members])])
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
@@ -62,6 +64,42 @@ def _obvious(
     return chosen, rest
 
 
+def _obvious_few(
+    left: NDArray[np.int64], right: NDArray[np.int64], value: NDArray[np.float64]
+) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
+    """Return the same as _obvious."""
+    ends, worth = (left.tolist(), right.tolist()), value.tolist()
+    rest, chosen = list(range(len(worth))), []
+    while rest:
+        tops = tuple(_two_best(end, worth, rest) for end in ends)
+        taken = []
+        for link in rest:
+            others = 0.0
+            for end, top in zip(ends, tops, strict=True):
+                best, second = top[end[link]]
+                others += second if worth[link] == best else best
+            if worth[link] > others:
+                taken.append(link)
+        if not taken:
+            break
+        chosen += taken
+        used = tuple({end[link] for link in taken} for end in ends)
+        rest = [link for link in rest if ends[0][link] not in used[0] and ends[1][link] not in used[1]]
+    return [np.array(chosen, dtype=np.int64)], np.array(rest, dtype=np.int64)
+
+
+def _two_best(end: list[int], worth: list[float], rest: list[int]) -> dict[int, tuple[float, float]]:
+    """Return for each end the two greatest values among the links there, 0 where there is one link."""
+    top: dict[int, tuple[float, float]] = {}
+    for link in rest:
+        best, second = top.get(end[link], (0.0, 0.0))
+        if worth[link] > best:
+            top[end[link]] = worth[link], best
+        elif worth[link] > second:
+            top[end[link]] = best, worth[link]
+    return top
+
+
 def _best_other(end: NDArray[np.int64], value: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return for each link the greatest value of another link at the same end, 0 if it is alone."""
     order = np.lexsort((-value, end))
@@ -72,6 +110,30 @@ def _best_other(end: NDArray[np.int64], value: NDArray[np.float64]) -> NDArray[n
     out = np.empty(len(end))
     out[order] = np.where(np.arange(len(end)) == best, np.repeat(second, count), value[order[best]])
     return out
+
+
+def _groups(left: NDArray[np.int64], right: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the positions of the links of each group that competes, rising within a group."""
+    size = int(left.max()) + int(right.max()) + 2
+    edges = (np.ones(len(left)), (left, int(left.max()) + 1 + right))
+    _, group = connected_components(coo_matrix(edges, shape=(size, size)), directed=False)
+    of_link = group[left]
+    order = np.argsort(of_link, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(of_link[order])) + 1)
+
+
+def _groups_of_few(left: NDArray[np.int64], right: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the same as _groups, in another order."""
+    groups: dict[int, list[int]] = {}  # by the number of its first link
+    group_of: dict[int, int] = {}  # by end, right ends below zero
+    for link, ends in enumerate(zip(left.tolist(), (~right).tolist(), strict=True)):
+        met = sorted({group_of[end] for end in ends if end in group_of}) or [link]
+        groups.setdefault(met[0], []).append(link)
+        for other in met[1:]:
+            groups[met[0]] += groups.pop(other)
+            group_of.update({end: met[0] for end, group in group_of.items() if group == other})
+        group_of.update(dict.fromkeys(ends, met[0]))
+    return [np.array(sorted(members)) for members in groups.values()]
 
 
 def _best(left: NDArray[np.int64], right: NDArray[np.int64], value: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -91,12 +153,23 @@ def tracks_from_links(first: NDArray[np.int64], second: NDArray[np.int64], count
     """Return int64 (count,): track number of each item, counted from 0 in the order of first items.
 
     Args:
-        first, second: ends of the links; every item is at most once a first and once a second.
+        first, second: ends of the links, first < second; every item is at most once a first and once
+            a second.
         count: number of items; those without links are tracks of one.
     """
-    links = coo_matrix((np.ones(len(first)), (first, second)), shape=(count, count))
-    _, group = connected_components(links, directed=False)
-    _, where, inverse = np.unique(group, return_index=True, return_inverse=True)
-    rank = np.empty(len(where), dtype=np.int64)
-    rank[np.argsort(where)] = np.arange(len(where))
-    return rank[inverse] if count else np.zeros(0, dtype=np.int64)
+    head = heads_of(first, second, count)
+    number = np.cumsum(head == np.arange(count)) - 1
+    return np.asarray(number[head], dtype=np.int64)
+
+
+def heads_of(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return int64 (count,): the first item of each item's track; arguments as in tracks_from_links."""
+    head = np.arange(count, dtype=np.int64)
+    head[second] = first
+    linked = np.asarray(second)
+    while len(linked):  # every round doubles the distance looked back
+        further = head[head[linked]]
+        moved = further != head[linked]
+        linked, further = linked[moved], further[moved]
+        head[linked] = further
+    return head

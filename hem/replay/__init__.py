@@ -1,7 +1,7 @@
 """Replay of mined frames: targets, rounds on disk, the dataset over them and the mixing of batches."""
 
 from hem.replay.dataset import ReplayDataset
-from hem.replay.drops import Drop, drop, read_drops
+from hem.replay.drops import Drop, drop, drop_record, read_drops
 from hem.replay.frames import anchor_kinds, frame_weights, partial_targets
 from hem.replay.round import write_round
 from hem.replay.sampler import BatchPlan, MixedBatches
@@ -18,6 +18,7 @@ __all__ = [
     "ReplayRound",
     "anchor_kinds",
     "drop",
+    "drop_record",
     "frame_weights",
     "load_image",
     "load_round",

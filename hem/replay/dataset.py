@@ -20,7 +20,7 @@ class ReplayDataset:
 
     Args:
         rounds: finished rounds with the same class names.
-        kinds: what the arm uses; None = what each round was written for.
+        kinds, label_share: what the arm uses; None = what each round was written for.
         decay: in [0, 1]; a frame's drawing weight is multiplied by decay ** age, age = newest round
             index minus its own. Lowering it forgets older rounds sooner; 1 keeps them all equal. At
             0 only the newest round is drawn.
@@ -42,6 +42,7 @@ class ReplayDataset:
         rounds: Sequence[ReplayRound],
         *,
         kinds: Collection[Kind] | None = None,
+        label_share: float | None = None,
         decay: float = 0.5,
         background: Collection[Kind] = (),
         soft_scores: bool = False,
@@ -60,16 +61,18 @@ class ReplayDataset:
         newest = max((one.index for one in rounds), default=0)
         for one in sorted(rounds, key=lambda r: r.index):
             used = one.kinds if kinds is None else tuple(kinds)
+            share = one.label_share if label_share is None else label_share
             sizes = {frame.video_id: (frame.width, frame.height) for frame in one.frames}
             targets = partial_targets(
                 one.examples,
                 used,
+                label_share=share,
                 background=background,
                 soft_scores=soft_scores,
                 tracker_score=tracker_score,
                 sizes=sizes,
             )
-            drawing = frame_weights(one.examples, used)
+            drawing = frame_weights(one.examples, used, share)
             for frame in one.frames:
                 if frame.key in targets:
                     self._entries.append((one, frame, targets[frame.key]))

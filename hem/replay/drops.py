@@ -1,33 +1,18 @@
-"""Taking examples out of a written round, with a record of what, why and when."""
+"""Taking examples out of a written round, with a record of who, what, why and when."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hem.artifacts import load_examples, read_json, write_json
+from hem.artifacts import load_examples
+from hem.artifacts.rulings import load_drops, save_drops
 from hem.errors import HemError
+from hem.structures import Drop, HardExample
+from hem.structures.rulings import JUDGED_KINDS, place_of
 
 _DROPPED, _EXAMPLES = "dropped.json", "hard_examples.parquet"
 
-
-@dataclass(frozen=True)
-class Drop:
-    """One removal.
-
-    Attributes:
-        asked: what was asked for, in words.
-        example_ids: the examples it named, which become ignore regions.
-        video_ids: videos it named, whose frames leave the round.
-        reason: why, as given.
-        time: when, ISO 8601 in UTC.
-    """
-
-    asked: str
-    example_ids: tuple[str, ...]
-    video_ids: tuple[str, ...]
-    reason: str
-    time: str
+__all__ = ["Drop", "drop", "drop_record", "read_drops"]
 
 
 def read_drops(directory: Path) -> list[Drop]:
@@ -36,20 +21,45 @@ def read_drops(directory: Path) -> list[Drop]:
     Raises:
         HemError: if the record is damaged.
     """
-    path = directory / _DROPPED
-    if not path.exists():
-        return []
-    entries = read_json(path, "replay_drops")["drops"]
-    return [
-        Drop(
-            **{
-                **entry,
-                "example_ids": tuple(entry["example_ids"]),
-                "video_ids": tuple(entry["video_ids"]),
-            }
-        )
-        for entry in entries
+    return load_drops(directory / _DROPPED)
+
+
+def drop_record(
+    examples: Collection[HardExample],
+    *,
+    example_ids: Collection[str] = (),
+    video_ids: Collection[str] = (),
+    rules: Collection[str] = (),
+    reason: str = "",
+    who: str = "",
+    time: str | None = None,
+) -> Drop | None:
+    """Return the removal of what was asked for from ``examples``, or None if nothing of it is there.
+
+    Examples of a rule are named one by one besides the rule itself; its ignore regions stay as they are.
+    """
+    ids, named_rules = set(example_ids), set(rules)
+    found = [
+        one
+        for one in examples
+        if one.example_id in ids or (one.rule in named_rules and one.kind in JUDGED_KINDS)
     ]
+    videos = {one.video_id for one in examples} & set(video_ids)
+    if not found and not videos:
+        return None
+    asked = {"id": set(example_ids), "video": set(video_ids), "rule": set(rules)}
+    words = ", ".join(f"{what} {name}" for what, names in asked.items() for name in sorted(names))
+    named = sorted((one for one in found if one.example_id in ids), key=lambda e: e.example_id)
+    return Drop(
+        asked=words,
+        example_ids=tuple(sorted({one.example_id for one in found})),
+        video_ids=tuple(sorted(videos)),
+        reason=reason,
+        time=time or datetime.now(UTC).isoformat(timespec="seconds"),
+        who=who,
+        rules=tuple(sorted({one.rule for one in found} & named_rules)),
+        places=tuple(dict.fromkeys(place_of(one) for one in named)),
+    )
 
 
 def drop(
@@ -59,11 +69,18 @@ def drop(
     video_ids: Collection[str] = (),
     rules: Collection[str] = (),
     reason: str = "",
+    who: str = "",
 ) -> dict[Path, Drop]:
     """Take examples out of the rounds given, by permanent id, by video or by rule.
 
     Nothing is deleted: a record is added to ``dropped.json`` beside the manifest, and load_round
-    honours it. Rounds not given, and rounds written later, are untouched.
+    honours it. Rounds not given are untouched; rounds that are mined later honour the removals kept in
+    the run's own ``drops.json`` (see hem.artifacts.rulings.gather_rulings).
+
+    Args:
+        directories: finished rounds.
+        example_ids, video_ids, rules: what to take out.
+        reason, who: kept in the record.
 
     Returns:
         The new record of each round in which something matched.
@@ -86,16 +103,19 @@ def drop(
             raise HemError(
                 f"no example with {what} {name!r} in {', '.join(map(str, directories)) or 'no round'}"
             )
-    words = ", ".join(f"{what} {name}" for what, names in asked.items() for name in sorted(names))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     done: dict[Path, Drop] = {}
     for directory, examples in loaded.items():
-        found_ids = {e.example_id for e in examples if e.example_id in asked["id"] or e.rule in asked["rule"]}
-        found_videos = {e.video_id for e in examples} & asked["video"]
-        if not found_ids and not found_videos:
-            continue
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        record = Drop(words, tuple(sorted(found_ids)), tuple(sorted(found_videos)), reason, now)
-        entries = [asdict(one) for one in [*read_drops(directory), record]]
-        write_json(directory / _DROPPED, "replay_drops", {"drops": entries})
-        done[directory] = record
+        record = drop_record(
+            examples,
+            example_ids=example_ids,
+            video_ids=video_ids,
+            rules=rules,
+            reason=reason,
+            who=who,
+            time=now,
+        )
+        if record is not None:
+            save_drops(directory / _DROPPED, [*read_drops(directory), record])
+            done[directory] = record
     return done

@@ -11,6 +11,7 @@ from hem.errors import HemError
 from hem.structures import HardExample, Kind, Target
 
 FrameKey = tuple[str, int]
+HARD = frozenset({Kind.HARD_NEGATIVE, Kind.HARD_POSITIVE})
 POSITIVE = frozenset({Kind.HARD_POSITIVE, Kind.PSEUDO_LABEL})
 CONFLICT_IOU = 0.5  # the value at which Target itself refuses a positive and a negative of one class
 DUPLICATE_IOU = 0.7  # above what non-maximum suppression of any detector here leaves standing
@@ -21,15 +22,17 @@ def frame_name(key: FrameKey) -> str:
     return f"{key[0]}#{key[1]:06d}"
 
 
-def anchor_kinds(kinds: Collection[Kind]) -> frozenset[Kind]:
+def anchor_kinds(kinds: Collection[Kind], label_share: float = 0.0) -> frozenset[Kind]:
     """Return the kinds whose presence makes a frame worth replaying.
 
     Hard negatives and hard positives, if ``kinds`` has either; otherwise pseudo-labels. So
     ``{hard_negative, pseudo_label}`` takes the frames with a flicker, adding ``hard_positive``
     takes those with a gap too, and ``{pseudo_label}`` alone takes every frame with a pseudo-label.
+    With ``label_share`` > 0 pseudo-labels that are used make a frame worth replaying in any case.
     """
     used = frozenset(Kind(kind) for kind in kinds)
-    return (used & {Kind.HARD_NEGATIVE, Kind.HARD_POSITIVE}) or (used & {Kind.PSEUDO_LABEL})
+    hard, labels = used & HARD, used & {Kind.PSEUDO_LABEL}
+    return hard | labels if label_share > 0 else hard or labels
 
 
 def by_frame(examples: Iterable[HardExample]) -> dict[FrameKey, list[HardExample]]:
@@ -52,30 +55,57 @@ def _order(example: HardExample) -> tuple[float, bool, str]:
     return (-example.weight, example.kind not in POSITIVE, example.example_id)
 
 
-def anchors_of(examples: Iterable[HardExample], kinds: Collection[Kind]) -> list[HardExample]:
-    """Return the examples that make their frame worth replaying: of an anchor kind, weight > 0."""
-    wanted = anchor_kinds(kinds)
-    return [example for example in examples if example.kind in wanted and example.weight > 0]
+def anchored_frames(
+    examples: Sequence[HardExample], kinds: Collection[Kind], label_share: float = 0.0
+) -> dict[FrameKey, tuple[float, tuple[HardExample, ...]]]:
+    """Return the frames an arm with these ``kinds`` replays: drawing weight and anchors of each.
 
+    The weight is the sum over the frame's anchors (see anchor_kinds) of weight > 0, so drawing frames
+    by it is the same as drawing examples by their weights.
 
-def frame_weights(examples: Sequence[HardExample], kinds: Collection[Kind]) -> dict[FrameKey, float]:
-    """Return the frames an arm with these ``kinds`` replays, each with its drawing weight.
+    Args:
+        examples: mined boxes.
+        kinds: what the arm uses.
+        label_share: share of the draws, in [0, 1), that goes by pseudo-labels instead of by hard
+            examples. 0 replays frames with a hard example alone, as the paper did; where those are
+            few, training sees little else of the video and forgets the rest, so raising it gives
+            wider cover at the price of fewer draws of what is hard. Where only one of the two was
+            found, all draws go by it.
 
-    The weight is the sum over the frame's anchors (see anchor_kinds), so drawing frames by it is
-    the same as drawing examples by their weights.
+    Raises:
+        HemError: if ``label_share`` is out of range.
     """
-    weights: dict[FrameKey, float] = {}
+    if not 0 <= label_share < 1:
+        raise HemError(f"replay label_share must lie in [0, 1), got {label_share}")
+    wanted = anchor_kinds(kinds, label_share)
+    found = {}
     for key, group in by_frame(examples).items():
-        anchors = anchors_of(group, kinds)
+        anchors = tuple(example for example in group if example.kind in wanted and example.weight > 0)
         if anchors:
-            weights[key] = float(sum(example.weight for example in anchors))
-    return weights
+            found[key] = anchors
+    hard, labels = (
+        sum(e.weight for anchors in found.values() for e in anchors if (e.kind in HARD) is part)
+        for part in (True, False)
+    )
+    scale = label_share / (1 - label_share) * hard / labels if hard and labels else 1.0
+    return {
+        key: (float(sum(e.weight * (1.0 if e.kind in HARD else scale) for e in anchors)), anchors)
+        for key, anchors in found.items()
+    }
+
+
+def frame_weights(
+    examples: Sequence[HardExample], kinds: Collection[Kind], label_share: float = 0.0
+) -> dict[FrameKey, float]:
+    """Return the drawing weight of every frame that is replayed; see anchored_frames."""
+    return {key: weight for key, (weight, _) in anchored_frames(examples, kinds, label_share).items()}
 
 
 def partial_targets(
     examples: Sequence[HardExample],
     kinds: Collection[Kind],
     *,
+    label_share: float = 0.0,
     background: Collection[Kind] = (),
     soft_scores: bool = False,
     tracker_score: float = 1.0,
@@ -96,7 +126,7 @@ def partial_targets(
 
     Args:
         examples: mined boxes of any number of videos.
-        kinds: what the arm uses; also decides the frames (see anchor_kinds).
+        kinds, label_share: what the arm uses; also decides the frames (see anchored_frames).
         background: kinds that leave no trace in the target, although they may choose the frame.
         soft_scores: fill ``Target.soft_scores`` with the teacher's scores; boxes that only a
             tracker saw (score None) get ``tracker_score`` (in [0, 1]).
@@ -113,8 +143,9 @@ def partial_targets(
     used = frozenset(Kind(kind) for kind in kinds)
     silent = frozenset(Kind(kind) for kind in background)
     targets: dict[FrameKey, Target] = {}
+    frames = anchored_frames(examples, used, label_share)
     for key, group in by_frame(examples).items():
-        if not anchors_of(group, used):
+        if key not in frames:
             continue
         size = (sizes or {}).get(key[0])
         inside = [cut for one in group if one.kind not in silent and (cut := _cut(one, size)) is not None]

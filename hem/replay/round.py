@@ -49,6 +49,7 @@ def write_round(
     class_names: Sequence[str],
     *,
     kinds: Collection[Kind] = ALL_KINDS,
+    label_share: float = 0.0,
     caps: Caps | None = None,
     image_format: str = "png",
     jpeg_quality: int = 95,
@@ -56,7 +57,7 @@ def write_round(
 ) -> ReplayRound:
     """Choose frames, store them and write a round; a killed run leaves nothing that loads.
 
-    Frames are chosen by the weight of their anchors (see hem.replay.frames.anchor_kinds), then
+    Frames are chosen by the weight of their anchors (see hem.replay.frames.anchored_frames), then
     limited by ``caps``. All examples of a chosen frame are stored, those of unused kinds too.
 
     Args:
@@ -67,7 +68,7 @@ def write_round(
         read_frames: gives the frames asked for (sorted, unique) as uint8 (3, H, W) RGB; called once
             or a few times per video, with about 256 MiB of pixels at a time.
         class_names: names of labels 1, 2, ….
-        kinds: what the arm uses.
+        kinds, label_share: what the arm uses; see anchored_frames.
         caps: None = the defaults of Caps.
         image_format: ``png`` (the pixels that were mined) or ``jpg`` (about a tenth of the size).
         jpeg_quality: 1..100, for ``jpg`` only.
@@ -87,7 +88,7 @@ def write_round(
     _check(examples, by_id, class_names)
     caps = caps or Caps()
     used = tuple(sorted({Kind(kind) for kind in kinds}))
-    ordered = candidates(examples, used)
+    ordered = candidates(examples, used, label_share)
     tracked = within_track_cap(ordered, caps.max_per_track)
     # twice the caps, because near-duplicates are only known once the frames were read
     readable = within_total_caps(tracked.chosen, caps, slack=2)
@@ -110,6 +111,7 @@ def write_round(
         document = {
             "round": round_index,
             "kinds": [kind.value for kind in used],
+            "label_share": label_share,
             "class_names": list(class_names),
             "caps": asdict(caps),
             "counts": counts,

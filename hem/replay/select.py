@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from hem.errors import HemError
-from hem.replay.frames import FrameKey, anchors_of, by_frame
+from hem.replay.frames import FrameKey, anchored_frames
 from hem.structures import HardExample, Kind
 
 _BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.int64)
@@ -71,17 +71,16 @@ class Selection:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def candidates(examples: Sequence[HardExample], kinds: Collection[Kind]) -> list[Candidate]:
-    """Return the frames an arm with these ``kinds`` replays, greatest weight first.
+def candidates(
+    examples: Sequence[HardExample], kinds: Collection[Kind], label_share: float = 0.0
+) -> list[Candidate]:
+    """Return the frames an arm replays (see anchored_frames), greatest weight first.
 
     Frames of one weight come in a fixed order that scatters them over the videos, so that a cap
     does not keep the first seconds of each.
     """
-    found = []
-    for key, group in by_frame(examples).items():
-        anchors = tuple(anchors_of(group, kinds))
-        if anchors:
-            found.append(Candidate(key, float(sum(a.weight for a in anchors)), anchors))
+    frames = anchored_frames(examples, kinds, label_share)
+    found = [Candidate(key, weight, anchors) for key, (weight, anchors) in frames.items()]
     return sorted(found, key=lambda c: (-c.weight, hashlib.sha256(repr(c.key).encode()).digest()))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hem.artifacts import load_examples, read_json, sha256_file
 from hem.errors import HemError
 from hem.replay.drops import Drop, read_drops
-from hem.replay.frames import FrameKey, anchors_of, by_frame
+from hem.replay.frames import FrameKey, anchored_frames
 from hem.structures import HardExample, Kind
 
 MANIFEST, COCO, EXAMPLES = "manifest.json", "annotations.json", "hard_examples.parquet"
@@ -45,7 +45,7 @@ class ReplayRound:
     Attributes:
         directory: where it lies; everything inside is found relative to it.
         index: mining round, from 1.
-        kinds: what the arm that wrote it uses.
+        kinds, label_share: what the arm that wrote it uses; see anchored_frames.
         class_names: names of labels 1, 2, ….
         frames: stored frames that still have an anchor, sorted by video and frame.
         examples: what those frames teach. An example that was dropped is an ignore region here: a
@@ -59,6 +59,7 @@ class ReplayRound:
     directory: Path
     index: int
     kinds: tuple[Kind, ...]
+    label_share: float
     class_names: tuple[str, ...]
     frames: tuple[ReplayFrame, ...]
     examples: tuple[HardExample, ...]
@@ -68,7 +69,7 @@ class ReplayRound:
     digest: str
 
 
-def load_round(directory: Path, *, verify_images: bool = False) -> ReplayRound:
+def load_round(directory: Path, *, verify_images: bool = False, as_written: bool = False) -> ReplayRound:
     """Read a finished round, without what was dropped from it.
 
     The tables are checked against their digests and every image by its size in bytes.
@@ -76,6 +77,7 @@ def load_round(directory: Path, *, verify_images: bool = False) -> ReplayRound:
     Args:
         directory: what write_round was given, wherever it lies now.
         verify_images: check every image's sha256 too (reads all of them).
+        as_written: leave removals aside, to see the round as it was when it was trained on.
 
     Raises:
         HemError: if there is no finished round, or a file is absent or was changed.
@@ -92,13 +94,15 @@ def load_round(directory: Path, *, verify_images: bool = False) -> ReplayRound:
         _check_image(directory, frame, verify_images)
     examples, _ = load_examples(directory / EXAMPLES)
     kinds = tuple(Kind(kind) for kind in document["kinds"])
-    drops = read_drops(directory)
+    drops = [] if as_written else read_drops(directory)
     alive = _without_dropped(examples, drops)
-    anchored = {key for key, group in by_frame(alive).items() if anchors_of(group, kinds)}
+    label_share = float(document["label_share"])
+    anchored = anchored_frames(alive, kinds, label_share)
     return ReplayRound(
         directory=directory,
         index=int(document["round"]),
         kinds=kinds,
+        label_share=label_share,
         class_names=tuple(document["class_names"]),
         frames=tuple(frame for frame in frames if frame.key in anchored),
         examples=tuple(e for e in alive if (e.video_id, e.frame_index) in anchored),
@@ -130,14 +134,17 @@ def _without_dropped(examples: Sequence[HardExample], drops: Sequence[Drop]) -> 
     ]
 
 
-def load_rounds(root: Path, *, verify_images: bool = False) -> list[ReplayRound]:
+def load_rounds(root: Path, *, verify_images: bool = False, as_written: bool = False) -> list[ReplayRound]:
     """Read every finished round directly under ``root``, by round index; unfinished ones are passed over.
 
     Raises:
         HemError: if a finished round is damaged, or two have one index.
     """
     found = sorted(path.parent for path in root.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
-    rounds = sorted((load_round(one, verify_images=verify_images) for one in found), key=lambda r: r.index)
+    rounds = sorted(
+        (load_round(one, verify_images=verify_images, as_written=as_written) for one in found),
+        key=lambda r: r.index,
+    )
     for first, second in pairwise(rounds):
         if first.index == second.index:
             raise HemError(f"{first.directory} and {second.directory} both are round {first.index}")

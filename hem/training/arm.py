@@ -62,6 +62,7 @@ class ArmMining:
             self.videos.reread,
             self.class_names,
             kinds=self.kinds,
+            label_share=self.arm.label_share,
             caps=Caps(
                 max_frames=self.replay.max_frames,
                 max_per_video=self.replay.max_per_video,
@@ -94,6 +95,7 @@ class ArmMining:
         return ReplayDataset(
             rounds,
             kinds=self.kinds,
+            label_share=self.arm.label_share,
             decay=self.replay.decay,
             soft_scores=self.arm.soft or self.replay.soft,
             cache_bytes=CACHE_BYTES,

@@ -45,6 +45,10 @@ class FrameSource:
         batch_size: frames in a batch, >= 1; only the last one may be smaller.
         device: where batches are put.
         prefetch: batches decoded ahead in a thread, 0 for none. More takes memory, not time.
+
+    Attributes:
+        times_s: of every frame that was decoded so far, by number; those that were not selected are
+            there too, unless a guarded decoder read them.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class FrameSource:
         self._batch_size = batch_size
         self._device = device
         self._prefetch = prefetch
+        self.times_s: dict[int, float] = {}
         self._started = False
         self._iterator: Generator[FrameBatch, None, None] | None = None
 
@@ -107,6 +112,7 @@ class FrameSource:
     def _batches(self) -> Generator[FrameBatch, None, None]:
         group = _Group(self.video, self._batch_size, self._device)
         for frame in timed_frames(self._reader):
+            self.times_s[frame.frame_index] = float(frame.time_s or 0.0)
             if frame.pixels is not None and group.add(frame):
                 yield group.batch()
         if len(group):

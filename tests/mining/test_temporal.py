@@ -64,6 +64,17 @@ def test_under_the_seed_threshold_it_is_ignored_and_under_the_low_one_nothing():
     assert kinds(evidence_of([(4, HOME, 0.19)])) == {}
 
 
+def test_ignore_regions_may_reach_below_what_counts_as_a_neighbour():
+    low = replace(LIMITS, ignore_threshold=0.1)
+    assert kinds(evidence_of([(4, HOME, 0.1)]), low) == {(4, 0.1): Kind.IGNORE}  # exactly at it
+    assert kinds(evidence_of([(4, HOME, 0.09)]), low) == {}
+    # 0.19 is ignored, and still is no neighbour that would save the detection between
+    around = [(3, HOME, 0.19), (4, HOME, 0.9), (5, HOME, 0.19)]
+    assert kinds(evidence_of(around), low)[4, 0.9] is Kind.HARD_NEGATIVE
+    with pytest.raises(HemError, match="ignore_threshold"):
+        replace(LIMITS, ignore_threshold=0.21)
+
+
 def test_hysteresis_low_neighbours_save_a_true_object():
     wobbling = [(3, HOME, 0.3), (4, HOME, 0.9), (5, HOME, 0.3)]
     assert kinds(evidence_of(wobbling))[4, 0.9] is not Kind.HARD_NEGATIVE

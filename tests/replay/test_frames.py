@@ -194,3 +194,29 @@ def test_never_raises_loses_no_object_and_order_is_nothing(rows, kinds, random):
         for one in mined:  # whatever might be an object is never left to be taught as background
             if one.kind in (POSITIVE, PSEUDO):
                 assert float(box_iou(torch.tensor([one.box_xyxy]).float(), covered).max()) >= 0.7
+
+
+def test_label_share_splits_the_draws(example):
+    mined = [example(1, NEGATIVE, A, weight=0.5), example(1, PSEUDO, B, weight=1.0)]
+    mined += [example(f, PSEUDO, C, weight=1.0) for f in (2, 3, 4)]
+    mined.append(example(5, IGNORE, C))
+    assert frame_weights(mined, FLICKERS, 0.0) == {("a.mp4", 1): 0.5}
+    weights = frame_weights(mined, FLICKERS, 0.75)
+    assert [key[1] for key in weights] == [1, 2, 3, 4]
+    # a quarter by the one negative (0.5), three quarters (1.5) shared by the four pseudo-labels
+    assert list(weights.values()) == pytest.approx([0.5 + 0.375, 0.375, 0.375, 0.375])
+    assert [key[1] for key in partial_targets(mined, FLICKERS, label_share=0.75)] == [1, 2, 3, 4]
+
+
+def test_label_share_does_not_matter_where_one_part_is_missing(example):
+    labels = [example(f, PSEUDO, A, weight=0.5) for f in (1, 2)]
+    assert frame_weights(labels, ALL, 0.3) == {("a.mp4", 1): 0.5, ("a.mp4", 2): 0.5}
+    hard = [example(1, NEGATIVE, A, weight=0.5)]
+    assert frame_weights(hard, ALL, 0.3) == {("a.mp4", 1): 0.5}
+    assert frame_weights(hard, [NEGATIVE], 0.3) == {("a.mp4", 1): 0.5}
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_label_share_out_of_range(example, share):
+    with pytest.raises(HemError, match="label_share"):
+        frame_weights([example(1, NEGATIVE, A)], ALL, share)

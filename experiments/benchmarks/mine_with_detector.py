@@ -1,0 +1,103 @@
+"""Frames per second of decode + detect alone, and of the same with temporal evidence collected.
+
+    python experiments/benchmarks/mine_with_detector.py [--frames 60] [--rounds 2]
+        [--detectors small_retinanet faster_rcnn_mobilenet]
+
+Random weights answer with noise or nothing, so each network runs in full and the boxes it hands out are
+replaced: three steady ones a frame and, in one frame of ten, one that overlap alone does not settle.
+The cost of the network does not depend on them, that of mining does. The ways take turns; the best
+round of each counts.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from decode_rate import moving_texture
+from mine_from_detections import COLLECT, best
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from hem.detectors.protocol import Detector
+from hem.instantiate import instantiate
+from hem.mining.collect import collect_evidence
+from hem.structures import Detections, VideoInfo
+from hem.video.manifest import scan_videos
+from hem.video.source import open_source
+from hem.video.writer import write_video
+
+
+def boxes_of(frame: int) -> Detections:
+    """Return what a sensible detector would say of a 720p frame."""
+    rows = [(200.0 + 300 * k, 300.0, 290.0 + 300 * k, 410.0, 0.9) for k in range(3)]
+    if frame % 10 == 5:
+        x, y = np.random.default_rng(frame).uniform((60, 60), (1100, 180))
+        rows.append((x, y, x + 80, y + 100, 0.85))
+    table = torch.tensor(rows, dtype=torch.float64)
+    return Detections(table[:, :4], table[:, 4], torch.ones(len(rows), dtype=torch.int64))
+
+
+def network(name: str) -> Detector:
+    """Return a detector of the configuration with random weights."""
+    path = Path(__file__).parents[2] / "conf" / "detector" / f"{name}.yaml"
+    node = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(node, dict)
+    node = {key: value for key, value in node.items() if key != "replace_head"} | {"weights": None}
+    torch.manual_seed(0)
+    detector: Detector = instantiate(node, "detector", Detector, class_names=("object",))
+    return detector.eval()
+
+
+def measure(name: str, video: VideoInfo, frames: int, rounds: int) -> None:
+    """Print one detector's rates."""
+    detector = network(name)
+
+    def detect(batch: Tensor, first: int) -> list[Detections]:
+        detector.detect(batch, floor_score=COLLECT.floor_score)
+        return [boxes_of(first + k) for k in range(len(batch))]
+
+    def alone() -> None:
+        with open_source(video, batch_size=16) as source:
+            for batch in source:
+                detect(batch.frames, int(batch.frame_indices[0]))
+
+    def with_evidence() -> None:
+        done = 0
+
+        def counting(batch: Tensor) -> list[Detections]:
+            nonlocal done
+            done += len(batch)
+            return detect(batch, done - len(batch))
+
+        with open_source(video, batch_size=16) as source:
+            collect_evidence(source, detect=counting, settings=COLLECT)
+
+    times = best(rounds, {"alone": alone, "evidence": with_evidence})
+    print(
+        f"| {name} | {frames / times['alone']:.1f} | {frames / times['evidence']:.1f} "
+        f"| {times['alone'] / times['evidence']:.2f}x |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--detectors", nargs="+", default=["small_retinanet", "faster_rcnn_mobilenet"])
+    arguments = parser.parse_args()
+    print(f"{os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}")
+    print("| detector | decode + detect, frames/s | with temporal evidence | ratio |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "made.mp4"
+        write_video(path, moving_texture(720, 1280, arguments.frames), fps=25)
+        for name in arguments.detectors:
+            measure(name, scan_videos(path).videos[0], arguments.frames, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

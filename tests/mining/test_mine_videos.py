@@ -1,0 +1,85 @@
+"""`paper` from given detections: the fast way gives what evidence gives, times and damage included."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hem.api import EVIDENCE, mine_evidence, mine_videos
+from hem.config import VideoConfig
+from hem.errors import HemError
+from hem.mining.presets import Paper
+from hem.structures import Kind
+from hem.structures.evidence import CollectSettings
+from hem.video.manifest import scan_videos
+from hem.video.writer import write_video
+
+PRESET = Paper(
+    score_threshold=0.5, window=3, search_margin=20.0, ncc_threshold=0.2, min_area=100.0, border_margin=2.0
+)
+KEPT = CollectSettings(search_margin=20.0, window=4, paper_score_threshold=(0.4, 0.6), paper_min_area=50.0)
+
+
+@pytest.fixture
+def world(make_clip, tmp_path):
+    clip = make_clip(3, n_frames=30, width=160, height=128)
+    write_video(tmp_path / "clip.mp4", iter(clip.frames), fps=10)
+    lines = []
+    for t in range(30):
+        frame = clip.found.rows_of(t)
+        boxes, scores = clip.found.boxes_xyxy[frame], clip.found.scores[frame]
+        lines += [f"frame{t + 1}.jpg", str(len(boxes))]
+        lines += [
+            f"{b[0]} {b[1]} {b[2] - b[0]} {b[3] - b[1]} {s}" for b, s in zip(boxes, scores, strict=True)
+        ]
+    (tmp_path / "clip.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def mined(world, name, videos=None, preset=PRESET, **more):
+    videos = videos or scan_videos(world / "clip.mp4").videos
+    return mine_videos(videos, preset, detections=world / "clip.txt", output_dir=world / name, **more)
+
+
+def plain(result):
+    return [(e.example_id, e.time_s, e.kind, e.weight, e.score) for e in result.examples]
+
+
+def test_the_answer_alone_equals_the_answer_from_evidence(world):
+    alone, kept = mined(world, "alone"), mined(world, "kept", collect=KEPT)
+    assert plain(alone) == plain(kept)
+    assert {e.kind for e in alone.examples} == {Kind.HARD_NEGATIVE, Kind.PSEUDO_LABEL}
+    assert [e.evidence for e in alone.examples] == [pytest.approx(e.evidence) for e in kept.examples]
+    assert alone.rows == kept.rows
+    again = mined(world, "kept")  # evidence that answers is there: it is asked, not collected again
+    assert plain(again) == plain(kept)
+
+
+@pytest.mark.parametrize("video", [VideoConfig(batch_size=3), VideoConfig(guard="always")])
+def test_batches_and_guard_do_not_change_it(world, video):
+    one, other = mined(world, "one"), mined(world, "other", video=video)
+    assert plain(one) == plain(other) and one.rows == other.rows
+    times = [result.evidence[0].detections.frame_times_s for result in (one, other)]
+    np.testing.assert_array_equal(*times)
+    assert not np.isnan(times[0]).any()
+
+
+def test_evidence_asked_for_answers_other_settings_and_the_rest_says_so(world):
+    mined(world, "kept", collect=KEPT)
+    other = replace(PRESET, score_threshold=0.6, window=2, ncc_threshold=0.4, max_score=0.8)
+    from_evidence = mine_evidence(world / "kept", other, output_dir=world / "asked")
+    assert plain(from_evidence) == plain(mined(world, "scratch", preset=other))
+    mined(world, "alone")
+    assert (world / "alone" / EVIDENCE).is_dir()
+    with pytest.raises(HemError, match="search_margin"):
+        mine_evidence(world / "alone", PRESET, output_dir=world / "asked2")
+
+
+def test_damage_is_named_and_the_rest_mined(world):
+    data = (world / "clip.mp4").read_bytes()
+    middle = len(data) // 2
+    (world / "clip.mp4").write_bytes(data[:middle] + bytes(400) + data[middle + 400 :])
+    alone, kept = mined(world, "alone"), mined(world, "kept", collect=KEPT)
+    assert plain(alone) == plain(kept)
+    assert alone.rows == kept.rows
+    assert alone.rows[0]["gaps"]
