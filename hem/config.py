@@ -40,9 +40,9 @@ class OptimConfig(Strict):
     name: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
     lr: float = Field(1e-3, gt=0, description="peak learning rate; too high diverges, too low learns nothing")
     backbone_lr_scale: float = Field(1.0, ge=0, description="learning rate of the backbone relative to lr")
-    weight_decay: float = Field(0.02, ge=0)
+    weight_decay: float = Field(0.02, ge=0, description="share of each weight taken off a step, times lr")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD only")
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="how lr falls")
     warmup_steps: int = Field(20, ge=0, description="optimiser steps of linear warm-up")
     step_milestones: tuple[float, ...] = Field(
         (0.67, 0.89), description="shares of the steps where lr falls to a tenth"
@@ -65,8 +65,10 @@ class TrainerConfig(Strict):
     baseline: StageConfig
     extra: StageConfig
     accelerator: Literal["cpu", "gpu", "auto"] = Field("auto", description="where networks run")
-    devices: int = Field(1, ge=1)
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    devices: int = Field(1, ge=1, description="GPUs (or CPU processes) of one run")
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field(
+        "32-true", description="of training; 16-mixed needs a GPU"
+    )
     accumulate: int = Field(1, ge=1, description="batches per optimiser step")
     clip_norm: float = Field(10.0, gt=0, description="gradient norm above which it is scaled down")
     channels_last: bool = Field(False, description="memory format of the network")
@@ -84,11 +86,13 @@ class RoundsConfig(Strict):
     """When an arm mines."""
 
     start_epoch: int = Field(0, ge=0, description="0 mines before the first extra step")
-    every_n_epochs: int = Field(1, ge=1)
+    every_n_epochs: int = Field(1, ge=1, description="epochs (steps_per_epoch steps) between two rounds")
     max_rounds: int = Field(
         1, ge=1, description="round 1 queries the shared evidence; later ones are the arm's own"
     )
-    teacher: Literal["current", "ema"] = "current"
+    teacher: Literal["current", "ema"] = Field(
+        "current", description="whose detections later rounds mine: the weights, or their running average"
+    )
 
 
 class ReplayConfig(Strict):
@@ -102,7 +106,9 @@ class ReplayConfig(Strict):
     max_per_track: int = Field(6, ge=1, description="so that one object cannot dominate")
     decay: float = Field(0.7, gt=0, le=1, description="weight of a round relative to the next one")
     soft: bool = Field(False, description="train pseudo-labels towards the teacher's score")
-    image_format: Literal["png", "jpg"] = "png"
+    image_format: Literal["png", "jpg"] = Field(
+        "png", description="of kept frames; jpg is smaller, not exact"
+    )
 
 
 class ArmConfig(Strict):
@@ -111,8 +117,17 @@ class ArmConfig(Strict):
     mining: str | None = Field(
         None, description="name of a file in conf/mining, 'default' for the chosen one"
     )
-    kinds: tuple[Literal["hard_negative", "hard_positive", "pseudo_label"], ...] = ()
-    soft: bool = False
+    kinds: tuple[Literal["hard_negative", "hard_positive", "pseudo_label"], ...] = Field(
+        (), description="what of that is replayed; all else is ignored, not background"
+    )
+    soft: bool = Field(False, description="as replay.soft, for this arm")
+    label_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the draws that goes by pseudo-labels instead of by hard examples; higher "
+        "shows more of the video, lower (the paper: 0) more of what is hard",
+    )
 
     @model_validator(mode="after")
     def _both_or_none(self) -> "ArmConfig":
@@ -125,10 +140,13 @@ class LoggerConfig(Strict):
     """Where figures go besides the run directory."""
 
     mode: Literal["offline", "online", "disabled"] = Field("offline", description="W&B; online is explicit")
-    project: str = "hem"
-    tensorboard: bool = False
+    project: str = Field("hem", description="W&B project")
+    tensorboard: bool = Field(False, description="TensorBoard files too, in output_dir/tensorboard")
     connect_timeout_s: float = Field(10.0, gt=0, description="after it an online run goes on offline")
-    max_pictures: int = Field(24, ge=0, description="pictures logged a round")
+    max_pictures: int = Field(24, ge=0, description="pictures a run logs; 0 logs none")
+    artifacts: tuple[Literal["checkpoints", "replay"], ...] = Field(
+        (), description="kept in W&B as artifacts: each arm's weights, its replay rounds; large"
+    )
 
 
 class EvaluationConfig(Strict):
@@ -136,24 +154,35 @@ class EvaluationConfig(Strict):
 
     iou: float = Field(0.5, gt=0, le=1, description="overlap that counts as found")
     floor_score: float = Field(0.02, ge=0, lt=1, description="detections below it are not kept")
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, description="images a pass of the network")
+    leaks: Literal["report", "refuse", "off"] = Field(
+        "report", description="what happens if evaluation data show what was trained or mined on"
+    )
 
 
 class TrainConfig(Strict):
     """``python -m hem.train``."""
 
     name: str = Field(..., pattern=r"^[A-Za-z0-9_.-]+$", description="experiment name; part of output_dir")
-    seed: int = Field(0, ge=0)
-    output_dir: str
+    seed: int = Field(0, ge=0, description="of weights, batches, augmentation and the embedded world")
+    output_dir: str = Field(..., description="the run directory; by default set with hydra.run.dir")
     store_dir: str = Field(..., description="finished stages, found again by what made them")
     control: str = Field("continued", description="the arm that differences are taken to")
     videos: str | list[str] | None = Field(None, description="unlabelled videos: file, folder, list")
     heldout_videos: str | list[str] | None = Field(None, description="videos with truth, for figures only")
     heldout_truth: str | None = Field(None, description="folder of truth for heldout_videos")
     videos_truth: str | None = Field(None, description="truth of the unlabelled videos, for purity only")
-    objective: str | None = Field(None, description="arm.figure that a sweep optimises")
+    objective: str | None = Field(
+        None, description="what a sweep optimises: a name (see hem.reporting.objectives) or arm.figure"
+    )
+    objective_yield: int = Field(
+        100, ge=1, description="surest examples that objective=purity_at_yield counts"
+    )
     checkpoint: str | None = Field(
         None, description="start from these weights instead of training a baseline"
+    )
+    verdicts: str | list[str] | None = Field(
+        None, description="verdict files, or reviewed run directories, to honour besides the run's own"
     )
     detector: Node
     data: Node
@@ -178,17 +207,22 @@ class TrainConfig(Strict):
 class MineConfig(Strict):
     """``python -m hem.mine``."""
 
-    output_dir: str
-    videos: str | list[str] | None = None
+    output_dir: str = Field(..., description="where evidence and hard examples go")
+    videos: str | list[str] | None = Field(None, description="file, folder, list")
     frames: str | None = Field(None, description="a folder of images taken as one video")
     frames_fps: float = Field(25.0, gt=0, description="frames per second of that folder")
-    checkpoint: str | None = None
+    checkpoint: str | None = Field(None, description="a detector that hem trained")
     detections: str | None = Field(None, description="file or folder of detections made elsewhere")
-    detections_format: Literal["auto", "authors", "mot", "coco", "parquet"] = "auto"
+    detections_format: Literal["auto", "authors", "mot", "coco", "parquet"] = Field(
+        "auto", description="auto tells it by the content"
+    )
     evidence: str | None = Field(None, description="evidence collected before: nothing is decoded")
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = Field((), description="of labels 1, 2, … in the detections")
     keep_frames: bool = Field(False, description="write the mined frames as a replay round")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of random baselines")
+    verdicts: str | list[str] | None = Field(
+        None, description="verdict files, or reviewed run directories, to honour besides the run's own"
+    )
     video: VideoConfig
     mining: Node
     collect: Node
@@ -198,12 +232,12 @@ class MineConfig(Strict):
 class DetectConfig(Strict):
     """``python -m hem.detect``."""
 
-    output_dir: str
-    videos: str | list[str]
-    checkpoint: str
+    output_dir: str = Field(..., description="where detections and overlays go")
+    videos: str | list[str] = Field(..., description="file, folder, list")
+    checkpoint: str = Field(..., description="a detector that hem trained")
     overlay: bool = Field(False, description="also write each video with its boxes drawn")
     overlay_score: float = Field(0.5, description="boxes below it are not drawn")
-    floor_score: float = Field(0.05, ge=0, lt=1)
+    floor_score: float = Field(0.05, ge=0, lt=1, description="detections below it are not kept")
     verdicts: str | None = Field(None, description="a hard_examples.parquet to draw as well")
     video: VideoConfig
 
@@ -212,32 +246,71 @@ class EvaluateConfig(Strict):
     """``python -m hem.evaluate``."""
 
     protocol: Node
-    predictions: str | None = None
-    ground_truth: str | None = None
-    checkpoint: str | None = None
+    predictions: str | None = Field(None, description="what conf/protocol says under predictions_are")
+    ground_truth: str | None = Field(None, description="what it says under ground_truth_is")
+    checkpoint: str | None = Field(None, description="instead of predictions: a file, or a run's folder")
     data: Node | None = None
-    output_dir: str
+    videos: str | list[str] | None = Field(None, description="with checkpoint and protocol=video")
+    video: VideoConfig = VideoConfig()
+    output_dir: str = Field(..., description="where figures.json goes")
 
 
 class ReportConfig(Strict):
     """``python -m hem.report``."""
 
-    run_dir: str
+    run_dir: str = Field(..., description="a finished run of hem.train")
+
+
+class ReviewConfig(Strict):
+    """``python -m hem.review``."""
+
+    run_dir: str = Field(..., description="a run of hem.train, or output_dir of hem.mine")
+    task: Literal["serve", "export", "import", "summary"] = Field("serve", description="what to do")
+    host: str = Field("127.0.0.1", description="address to listen on; others can reach all but loopback")
+    port: int = Field(8765, ge=0, le=65535, description="0 takes a free one")
+    width: float = Field(
+        0.1, gt=0, lt=1, description="wanted width of each 95 % interval; narrower needs more answers"
+    )
+    seed: int = Field(0, ge=0, description="which sample is shown")
+    who: str = Field("", description="name kept with the answers")
+    format: Literal["coco", "label_studio", "fiftyone"] = Field("coco", description="of export and import")
+    file: str | None = Field(None, description="folder to export to, or file to import")
+    sample: int = Field(200, ge=1, description="examples exported, in the order they would be shown")
+
+
+class WhyConfig(Strict):
+    """``hem why ID``."""
+
+    example: str = Field(..., description="permanent id of a mined example, or its first characters")
+    run_dir: str | None = Field(None, description="the run; without it every run under runs/ is searched")
+    json_output: bool = Field(False, description="print JSON instead of words")
+
+
+class DropConfig(Strict):
+    """``hem drop ID|VIDEO|RULE``."""
+
+    what: str = Field(..., description="id of an example, a video id, or a rule")
+    run_dir: str = Field(..., description="run of hem.train, or output_dir of hem.mine")
+    named: Literal["id", "video", "rule"] | None = Field(
+        None, description="which of the three, where a name could be two"
+    )
+    reason: str = Field("", description="kept in the record")
+    who: str = Field("", description="kept in the record; by default the name of the account")
 
 
 class ConvertConfig(Strict):
     """``python -m hem.convert``."""
 
     data: Node
-    output_dir: str
+    output_dir: str = Field(..., description="where the COCO JSON goes")
 
 
 class ExportConfig(Strict):
     """``python -m hem.export``."""
 
     replay: str = Field(..., description="a replay round, or the folder of an arm's rounds")
-    format: Literal["coco", "yolo"] = "coco"
-    output_dir: str
+    format: Literal["coco", "yolo"] = Field("coco", description="of the copy")
+    output_dir: str = Field(..., description="where the copy goes")
 
 
 def check(schema: type[Model], values: Mapping[str, Any]) -> Model:

@@ -7,6 +7,7 @@ from hem.api import MiningResult, mine_evidence, mine_videos
 from hem.compose import entry
 from hem.config import MineConfig, check
 from hem.errors import HemError
+from hem.honouring import paths
 from hem.instantiate import instantiate
 from hem.mining.presets import Preset
 from hem.replay.round import write_round
@@ -29,7 +30,13 @@ def main(values: dict[str, Any]) -> None:
     output = Path(config.output_dir)
     with Steps() as steps:
         if config.evidence is not None:
-            result = mine_evidence(Path(config.evidence), preset, output_dir=output, seed=config.seed)
+            result = mine_evidence(
+                Path(config.evidence),
+                preset,
+                output_dir=output,
+                seed=config.seed,
+                verdicts=paths(config.verdicts),
+            )
         else:
             result = _from_video(config, preset, output, steps)
         if config.keep_frames:
@@ -68,6 +75,7 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
         output_dir=output,
         seed=config.seed,
         say=lambda done: steps.progress("mining", done, None),
+        verdicts=paths(config.verdicts),
     )
 
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hem.artifacts import remove_parts, save_coco, save_examples, write_json
+from hem.artifacts import read_json, remove_parts, save_coco, save_examples, write_json
 from hem.building import build_parts, truth_folder
 from hem.compose import entry
 from hem.config import TrainConfig, check
 from hem.data.video_truth import truth_for
-from hem.errors import HemError
+from hem.honouring import honouring
 from hem.measured import measured
+from hem.reporting.objectives import check_objective, main_mining_arm, objective_value
 from hem.reporting.run_log import RunLog
 from hem.reporting.run_report import write_report
 from hem.reporting.steps import Steps
@@ -30,6 +31,8 @@ CONFIG = "config.json"
 def main(values: dict[str, Any]) -> float | None:
     """Run an experiment; returns the objective that sweeps minimise or maximise, if one is named."""
     config = check(TrainConfig, values)
+    if config.objective is not None:
+        check_objective(config.objective, list(config.arms))
     run = Path(config.output_dir)
     run.mkdir(parents=True, exist_ok=True)
     remove_parts(run)
@@ -39,7 +42,7 @@ def main(values: dict[str, Any]) -> float | None:
         RunLog(config.logger, run, name=config.name, seed=config.seed, config=plain) as log,
     ):
         document = run_experiment(config, run, steps, log)
-    return objective(document, config)
+    return objective(run, document, config)
 
 
 def run_experiment(config: TrainConfig, run: Path, steps: Steps, log: RunLog) -> dict[str, Any]:
@@ -50,6 +53,7 @@ def run_experiment(config: TrainConfig, run: Path, steps: Steps, log: RunLog) ->
     parts, skipped = build_parts(config, steps.progress, log.loggers)
     for one in skipped:
         steps.say(f"skipped {one['path']}: {one['reason']}")
+    parts = honouring(parts, run, steps.say)
     write_json(run / CONFIG, "config", {"config": config.model_dump(mode="json")})
     store = StageStore(Path(config.store_dir), steps.say)
     experiment = Experiment(parts, store)
@@ -104,14 +108,6 @@ def _query(experiment: Experiment, name: str, evidence: Path, run: Path) -> Mine
     return MinedBy(examples, [one.detections for one in found], seconds)
 
 
-def main_mining_arm(config: TrainConfig) -> str | None:
-    """Return the arm whose mining the summary's ``mining`` part describes: the chosen preset's fullest."""
-    chosen = [name for name, arm in config.arms.items() if arm.mining == "default"]
-    others = [name for name, arm in config.arms.items() if arm.mining is not None]
-    candidates = chosen or others
-    return max(candidates, key=lambda name: len(config.arms[name].kinds)) if candidates else None
-
-
 def _measured(
     experiment: Experiment,
     folders: Mapping[str, Path],
@@ -164,20 +160,13 @@ def _truths(configured: str | None, own: str | None, videos: Sequence[VideoInfo]
     return [truth for truth in found if truth is not None]
 
 
-def objective(document: Mapping[str, Any], config: TrainConfig) -> float | None:
-    """Return the figure that a sweep optimises, ``arm.figure`` in the summary, or None.
-
-    Raises:
-        HemError: if the summary has no such figure.
-    """
+def objective(run: Path, document: Mapping[str, Any], config: TrainConfig) -> float | None:
+    """Return the figure that a sweep optimises (NaN if it was not measured), or None if none is named."""
     if config.objective is None:
         return None
-    arm, _, figure = config.objective.partition(".")
-    figures_of = document["arms"].get(arm) if arm != "mining" else document["mining"]
-    if figures_of is None or figure not in figures_of:
-        raise HemError(f"objective={config.objective}: give arm.figure, for example flickers.video_AP50")
-    value = figures_of[figure]
-    return float("nan") if value is None else float(value)
+    kept = read_json(run / "measured.json", "measured")
+    value = objective_value(config.objective, config, document, kept)
+    return float("nan") if value is None else value
 
 
 if __name__ == "__main__":

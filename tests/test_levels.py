@@ -7,9 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "hem"
 LEVELS = {
-    "errors": 0, "structures": 0, "config": 0, "instantiate": 0,
+    "errors": 0, "structures": 0, "config": 0, "config_sweep": 0, "instantiate": 0,
     "ops": 1, "artifacts": 1,
     "data": 2, "detectors": 2, "video": 2, "mining": 2, "replay": 2, "evaluation": 2,
+    "reviewing": 2,
     "training": 3,
     "reporting": 4,
 }  # fmt: skip

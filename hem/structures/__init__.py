@@ -2,19 +2,25 @@
 
 from hem.structures.detections import Detections, VideoDetections
 from hem.structures.examples import HardExample, Kind
+from hem.structures.rulings import Answer, Drop, Place, Rulings, Verdict
 from hem.structures.target import Batch, LabelledImage, Target
 from hem.structures.truth import VideoTruth
 from hem.structures.video import FrameBatch, FrameGap, VideoInfo, VideoReport
 
 __all__ = [
+    "Answer",
     "Batch",
     "Detections",
+    "Drop",
     "FrameBatch",
     "FrameGap",
     "HardExample",
     "Kind",
     "LabelledImage",
+    "Place",
+    "Rulings",
     "Target",
+    "Verdict",
     "VideoDetections",
     "VideoInfo",
     "VideoReport",
