@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hem import settings as shipped
 from hem.artifacts import remove_parts, save_coco, save_examples, write_json
 from hem.artifacts.evidence import load_evidence, save_evidence
 from hem.artifacts.rulings import gather_rulings
@@ -106,14 +107,10 @@ def mine_videos(
         detections: a file (one video) or a folder with one file for each video, named after it.
         detections_format: ``authors``, ``mot``, ``coco``, ``parquet`` or ``auto``.
         class_names: of the labels in ``detections``.
-        collect: how evidence is collected; None = the defaults. Where `paper` is asked of given
-            detections and ``collect.search_margin`` is None, only its answer is worked out, which is
-            the fastest way, and the evidence kept holds the detections without appearance; with
-            ``search_margin`` it answers other `paper` settings too.
-        video: how frames are read; None = the defaults.
-        output_dir: where everything goes.
-        seed: of random baselines.
-        say: told of the frames done.
+        collect: how evidence is collected; None = as the commands do (hem.settings.collect()). Where
+            `paper` is asked of given detections and ``collect.search_margin`` is None, only its answer
+            is worked out, which is the fastest way, and the evidence kept holds the detections without
+            appearance; with ``search_margin`` it answers other `paper` settings too.
         verdicts: of reviews (files, or directories that were reviewed) to honour, besides the verdicts
             and removals in ``output_dir`` itself; see hem.ops.rulings.
 
@@ -122,8 +119,7 @@ def mine_videos(
     """
     if (detector is None) == (detections is None):
         raise HemError("mining needs either a detector (checkpoint=) or detections=, not both")
-    if collect is None:
-        collect = CollectSettings(search_margin=None) if isinstance(preset, Paper) else CollectSettings()
+    collect = collect or shipped.collect()
     settings = exactly_for(preset, collect)
     data = VideoData(videos, video or VideoConfig())
     root = output_dir / EVIDENCE

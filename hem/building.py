@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hem.data.bundle import DataBundle
 from hem.detectors.protocol import Detector
 from hem.errors import HemError
 from hem.instantiate import check_arguments, instantiate, locate
+from hem.leak_check import note_of_leaks
 from hem.mining.presets import Preset
 from hem.structures import VideoInfo
 from hem.structures.evidence import CollectSettings
@@ -79,8 +81,12 @@ def build_presets(config: TrainConfig) -> tuple[dict[str, Preset], dict[str, dic
     return presets, settings
 
 
-def find_videos(root: str | Sequence[str] | None, key: str, needed: bool) -> Manifest:
+def find_videos(
+    root: str | Sequence[str] | None, key: str, needed: bool, store_dir: str | Path | None = None
+) -> Manifest:
     """Return the readable videos under ``root``, and those that were skipped by name.
+
+    Videos behind URLs are copied below ``store_dir`` first.
 
     Raises:
         HemError: if none is named though ``needed``, or none is readable.
@@ -89,7 +95,7 @@ def find_videos(root: str | Sequence[str] | None, key: str, needed: bool) -> Man
         if needed:
             raise HemError(f"configuration: give {key}=PATH, a video file or a folder of videos")
         return Manifest((), ())
-    return scan_videos(root)
+    return scan_videos(root, None if store_dir is None else Path(store_dir) / "videos")
 
 
 def build_parts(
@@ -106,13 +112,16 @@ def build_parts(
     augment = instantiate(config.augment, "augment") if config.augment.get("_target_") else None
     mines = bool(presets)
     if mines and config.videos is not None:
-        find_videos(config.videos, "videos", needed=True)  # a wrong folder is found before data is made
+        find_videos(config.videos, "videos", True, config.store_dir)  # before data is made
     data = build_data(config, progress)
     make_detector = build_detector(config.detector, data.class_names)
-    unlabelled = find_videos(config.videos or data.videos, "videos", needed=mines)
-    heldout = find_videos(config.heldout_videos or data.heldout_videos, "heldout_videos", needed=False)
+    unlabelled = find_videos(config.videos or data.videos, "videos", mines, config.store_dir)
+    heldout = find_videos(
+        config.heldout_videos or data.heldout_videos, "heldout_videos", False, config.store_dir
+    )
     skipped = [{"path": one.path, "reason": one.reason} for one in (*unlabelled.skipped, *heldout.skipped)]
     _refuse_leak(unlabelled.videos, heldout.videos)
+    data = replace(data, note=note_of_leaks(config, data, unlabelled.videos, heldout.videos))
     parts = Parts(
         config=config,
         data=data,

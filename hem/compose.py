@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -27,7 +27,8 @@ def conf_dir() -> Path:
 def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[], Any]]:
     """Make a command of a function that takes the composed configuration as plain values.
 
-    A HemError ends the command with its message alone and exit status 2.
+    A HemError ends the command with its message alone and exit status 2, and so does a key that does
+    not exist. ``--help`` explains every setting; ``-sc install=bash`` gives completion.
     """
 
     def decorate(work: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
@@ -35,13 +36,31 @@ def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[],
             try:
                 return work(plain(config))
             except HemError as error:
-                print(f"hem: {error}", file=sys.stderr, flush=True)
-                raise SystemExit(EXIT_USER_ERROR) from None
+                _end(error)
 
         task.__module__ = work.__module__
-        return hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)
+        run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)
+
+        def main() -> Any:  # noqa: ANN401
+            from hem.command_line import answered, check_overrides  # it needs this module
+
+            try:
+                if answered(name, sys.argv[1:], (work.__doc__ or "").strip()):
+                    return None
+                check_overrides(name, sys.argv[1:])
+            except HemError as error:
+                _end(error)
+            return run()
+
+        main.__doc__ = work.__doc__
+        return main
 
     return decorate
+
+
+def _end(error: HemError) -> NoReturn:
+    print(f"hem: {error}", file=sys.stderr, flush=True)
+    raise SystemExit(EXIT_USER_ERROR) from None
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def main(values: dict[str, Any]) -> None:
     config = check(DetectConfig, values)
     output, path = Path(config.output_dir), Path(config.checkpoint)
     detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
-    found = scan_videos(config.videos)
+    found = scan_videos(config.videos, output / "videos")
     data = VideoData(found.videos, config.video)
     verdicts = [] if config.verdicts is None else load_examples(Path(config.verdicts))[0]
     with Steps() as steps:

@@ -1,70 +1,106 @@
 """``python -m hem.evaluate``: a benchmark's official figures, from predictions or from a checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
-from hem.artifacts import whole_file, write_json
+from hem.artifacts import read_json, whole_file, write_json
 from hem.compose import entry
 from hem.config import EvaluateConfig, check
-from hem.data.bundle import DataBundle
 from hem.errors import HemError
-from hem.evaluation.coco import coco_figures
 from hem.evaluation.protocols import ProtocolResult, run_protocol
-from hem.instantiate import instantiate
+from hem.predicting import Predicted, predict
+from hem.reporting.steps import Steps
 from hem.reporting.tables import MISSING
-from hem.training.checkpoint import detector_from, load_checkpoint
-from hem.training.measure import accelerator_of, detect_stills, targets_of
 
-FLOOR_SCORE = 0.01  # below it nothing changes an average precision at two digits
+STAGES = "stages.json"
+_OPTIONS = ("miss_rate_setups",)
 
 
 @entry("evaluate")
 def main(values: dict[str, Any]) -> None:
     """Print a table, write ``figures.json`` and the curve into ``output_dir``."""
-    config = check(EvaluateConfig, values)
+    evaluate(check(EvaluateConfig, values))
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, ProtocolResult]:
+    """Print a table, write ``figures.json`` and the curve into ``output_dir``; return results by arm.
+
+    A run's folder as ``checkpoint`` gives a column, and a folder in ``output_dir``, for each arm; one
+    checkpoint and prediction files are the arm "".
+
+    Raises:
+        HemError: if something that the protocol needs is missing or damaged.
+    """
     output = Path(config.output_dir)
     name = str(config.protocol.get("name", ""))
-    if config.checkpoint is not None:
-        result = _from_checkpoint(config, name)
-    else:
-        if config.predictions is None or config.ground_truth is None:
-            raise HemError("give predictions=PATH and ground_truth=PATH, or checkpoint=FILE and data=NAME")
-        options = {key: value for key, value in config.protocol.items() if key in ("miss_rate_setups",)}
-        result = run_protocol(name, Path(config.predictions), Path(config.ground_truth), **options)
-    write_json(output / "figures.json", "figures", {"figures": result.figures, "source": result.source})
-    if result.curves:
-        _draw(output / "curve.svg", result)
-    table = Table(title=f"{name} ({result.source})")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for key, value in flat(result.figures):
-        table.add_row(
-            key, MISSING if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-        )
-    Console().print(table)
+    results: dict[str, ProtocolResult] = {}
+    note = ""
+    with Steps() as steps:
+        if config.checkpoint is None:
+            if config.predictions is None or config.ground_truth is None:
+                raise HemError("give predictions=PATH and ground_truth=PATH, or checkpoint=FILE")
+            given = Predicted(Path(config.predictions), Path(config.ground_truth))
+            results[""] = _result(config, name, given, output)
+        else:
+            if config.predictions is not None:
+                raise HemError("give predictions=PATH or checkpoint=FILE, not both")
+            for arm, checkpoint in checkpoints_of(Path(config.checkpoint)).items():
+                folder = output / arm
+                made = predict(name, config, checkpoint, folder, steps)
+                results[arm] = _result(config, name, made, folder)
+                note = made.note
+        steps.show(_table(name, results, note))
+        steps.say(f"written to {output}")
+    return results
 
 
-def _from_checkpoint(config: EvaluateConfig, name: str) -> ProtocolResult:
-    if name != "coco":
+def checkpoints_of(path: Path) -> dict[str, Path]:
+    """Return the checkpoints that ``checkpoint=`` names: one file (under ""), or a run's arms by name.
+
+    Raises:
+        HemError: if a folder is no finished run.
+    """
+    if not path.is_dir():
+        return {"": path}
+    if not (path / STAGES).is_file():
         raise HemError(
-            f"protocol={name} reads predictions from files; checkpoint= works with protocol=coco. "
-            "Write predictions first, then give predictions=PATH"
+            f"checkpoint={path} is a folder without {STAGES}: neither a checkpoint nor a finished run"
         )
-    if config.data is None:
-        raise HemError("checkpoint= needs data=NAME (and data.root=…), whose test images are measured")
-    bundle: DataBundle = instantiate(config.data, "data", DataBundle)
-    path = Path(str(config.checkpoint))
-    detector = detector_from(load_checkpoint(path), path, bundle.class_names).to(accelerator_of("auto"))
-    found = detect_stills(detector, bundle.test, FLOOR_SCORE, 8)
-    figures = coco_figures(found, targets_of(bundle.test), bundle.class_names)
-    return ProtocolResult(figures, {}, ("", ""), "COCO protocol; computed by pycocotools")
+    stages = read_json(path / STAGES, "stages")["checkpoints"]
+    return {str(name): Path(place) for name, place in stages.items()}
 
 
-def flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _result(config: EvaluateConfig, name: str, files: Predicted, folder: Path) -> ProtocolResult:
+    options = {key: value for key, value in config.protocol.items() if key in _OPTIONS}
+    result = run_protocol(name, files.predictions, files.ground_truth, **options)
+    document = {"figures": result.figures, "source": result.source, "note": files.note}
+    write_json(folder / "figures.json", "figures", document)
+    if result.curves:
+        _draw(folder / "curve.svg", result)
+    return result
+
+
+def _table(name: str, results: Mapping[str, ProtocolResult], note: str) -> Table:
+    source = next(iter(results.values())).source
+    table = Table(title=f"{name} ({source})", caption=f"Note: {note}" if note else None)
+    table.add_column("figure")
+    columns = {arm: dict(flat(result.figures)) for arm, result in results.items()}
+    for arm in columns:
+        table.add_column(arm or "value", justify="right")
+    for key in dict.fromkeys(key for column in columns.values() for key in column):
+        table.add_row(key, *(_shown(column.get(key)) for column in columns.values()))
+    return table
+
+
+def _shown(value: object) -> str:
+    return MISSING if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Return nested figures as dotted names and plain values."""
     rows: list[tuple[str, Any]] = []
     for key, value in figures.items():

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hem.arguments import command
 from hem.artifacts import whole_directory, write_json
-from hem.compose import entry
-from hem.config import ExportConfig, check
+from hem.config import ExportConfig
 from hem.errors import HemError
 from hem.replay import ReplayRound, load_round, load_rounds
 from hem.replay.dataset import ReplayDataset
@@ -15,10 +15,13 @@ from hem.reporting.steps import Steps
 from hem.structures import Target
 
 
-@entry("export")
-def main(values: dict[str, Any]) -> None:
-    """Copy the images and write labels in the chosen format."""
-    config = check(ExportConfig, values)
+@command(ExportConfig, "hem export replay=DIR output_dir=DIR [format=coco|yolo]")
+def main(config: ExportConfig) -> None:
+    """Copy the images and write labels in the chosen format; what it cannot carry is said and written.
+
+    Raises:
+        HemError: if ``replay`` holds no round.
+    """
     source, output = Path(config.replay), Path(config.output_dir)
     is_round = (source / "manifest.json").is_file()
     rounds: Sequence[ReplayRound] = [load_round(source)] if is_round else load_rounds(source)

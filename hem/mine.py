@@ -45,13 +45,13 @@ def main(values: dict[str, Any]) -> None:
         steps.say(f"written to {output}")
 
 
-def _videos(config: MineConfig, steps: Steps) -> list[VideoInfo]:
+def _videos(config: MineConfig, output: Path, steps: Steps) -> list[VideoInfo]:
     if (config.videos is None) == (config.frames is None):
         raise HemError("give videos=PATH or frames=FOLDER (or evidence=DIR)")
     if config.frames is not None:
         return [frames_as_video(config.frames, config.frames_fps)]
     assert config.videos is not None
-    found = scan_videos(config.videos)
+    found = scan_videos(config.videos, output / "videos")
     for one in found.skipped:
         steps.say(f"skipped {one.path}: {one.reason}")
     return list(found.videos)
@@ -64,7 +64,7 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
         path = Path(config.checkpoint)
         detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
     return mine_videos(
-        _videos(config, steps),
+        _videos(config, output, steps),
         preset,
         detector=detector,
         detections=None if config.detections is None else Path(config.detections),

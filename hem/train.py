@@ -12,6 +12,7 @@ from hem.config import TrainConfig, check
 from hem.data.video_truth import truth_for
 from hem.honouring import honouring
 from hem.measured import measured
+from hem.reporting.intervals import video_intervals
 from hem.reporting.objectives import check_objective, main_mining_arm, objective_value
 from hem.reporting.run_log import RunLog
 from hem.reporting.run_report import write_report
@@ -139,6 +140,7 @@ def _measured(
         point=point,
         skipped=skipped,
     )
+    document["intervals"] = video_intervals(point, videos, truths, config.control)
     found = mined[main_arm] if main_arm else None
     kept = measured(
         [one.video for one in found.detections] if found else list(parts.videos),

@@ -1,11 +1,13 @@
 """The command line as a user meets it: what is wrong is said in one message that names it and the way out."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from hem.command_line import check_overrides, choices, completion_script, files, help_text, rows_of
 from hem.compose import conf_dir, differences, group_file
 from hem.config import TrainConfig, check, suggest
 from hem.errors import HemError
@@ -108,3 +110,144 @@ def test_every_group_file_is_found_and_a_wrong_name_lists_them() -> None:
 
 def test_differences_are_dotted() -> None:
     assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 1}) == ["a.c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("replay.shar=0.3", "unknown key 'replay.shar'; did you mean 'share'?"),
+        ("minning=hem", "unknown key 'minning'; did you mean 'mining'?"),
+        ("sed=1", "unknown key 'sed'; did you mean 'seed'?"),
+        (
+            "trainer.baseline.optim.learning_rate=1",
+            "unknown key 'trainer.baseline.optim.learning_rate'; known:",
+        ),
+        ("detector=small_retinane", "no detector=small_retinane; did you mean 'small_retinanet'?"),
+        ("+experiment=quickstrt", "no experiment=quickstrt; did you mean 'quickstart'?"),
+        ("experiment=quickstart", r"add one with \+experiment=quickstart"),
+        ("mining.ncc_thresh=0.4", "unknown key 'mining.ncc_thresh'; did you mean 'ncc_threshold'?"),
+        ("mining.ncc_threshold=0.4", r"add it with \+mining\.ncc_threshold=VALUE"),
+        ("arms.continued.soft=true", r"add it with \+arms\.continued\.soft=VALUE"),
+        ("arms.continued.sofd=true", "unknown key 'arms.continued.sofd'"),
+        ("arm.continued.soft=true", "unknown key 'arm'; did you mean 'arms'?"),
+        ("detecto=small_fcos,small_ssdlite", "unknown key 'detecto'; did you mean 'detector'?"),
+    ],
+)
+def test_a_mistyped_key_suggests_the_right_one(override: str, words: str) -> None:
+    with pytest.raises(HemError, match=words):
+        check_overrides("train", ["seed=1", override])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["+experiment=quickstart", "+arms.flickers.soft=true", "~arms.flickers_and_gaps"],
+        ["-m", "detector=small_fcos,small_ssdlite", "mining.score_threshold=0.3,0.4"],
+        ["hydra.run.dir=elsewhere", "videos=/a/folder,with a comma"],
+        ["+mining.window=4", "++replay.share=0.3", "mining@collect=collect"],
+        ["--config-dir=/other/place", "nothing_here=3"],
+    ],
+)
+def test_what_is_right_passes(overrides: list[str]) -> None:
+    check_overrides("train", overrides)
+
+
+def test_every_command_of_the_readme_is_accepted() -> None:
+    for line in (
+        "mine videos=V checkpoint=F mining=hem output_dir=D",
+        "mine videos=V detections=F mining=paper output_dir=D",
+        "mine evidence=D mining=hem mining.score_threshold=0.5 output_dir=O",
+        "detect videos=V checkpoint=F output_dir=D overlay=true",
+        "evaluate protocol=wider_face predictions=P ground_truth=G",
+        "evaluate protocol=coco checkpoint=F +data=penn_fudan data.root=D",
+        "report run_dir=D",
+        "convert data=wider_face data.root=D output_dir=O",
+        "train name=mine data=coco data.root=D data.train_annotations=t data.test_images=i videos=V "
+        "trainer=gpu detector=faster_rcnn_mobilenet detector.weights=F",
+        "train -m +experiment=quickstart mining.score_threshold=0.3,0.4 detector=small_fcos,small_ssdlite",
+    ):
+        command, *given = line.split()
+        check_overrides(command, given)
+
+
+def test_a_mistyped_key_ends_the_command_before_anything_is_made(tmp_path: Path) -> None:
+    result = run("mine", "minning=hem", f"output_dir={tmp_path / 'out'}")
+    assert result.returncode == 2
+    assert said(result).strip() == "hem: configuration: unknown key 'minning'; did you mean 'mining'?"
+    assert not (tmp_path / "out").exists()
+
+
+COMMANDS = ["train", "mine", "detect", "report", "review"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_setting(command: str) -> None:
+    unexplained = [row.key for row in rows_of(command) if not row.meaning or not row.default]
+    assert unexplained == []
+
+
+def test_help_shows_value_range_and_unit() -> None:
+    text = help_text("train", ["detector=small_fcos", "replay.share=0.25"], "Do it.")
+    assert "replay.share=0.25\n" in text
+    assert "(number, >= 0, < 1)" in text
+    assert "detector._target_=hem.detectors.fcos.FCOS" in text
+    assert "video.stall_s=30\n" in text and "seconds" in text.split("video.stall_s=30")[1].split("\n")[1]
+    assert "mining.negative_response=0.4" in text  # from the constructor's docstring
+    assert "hard negative. Higher: more, less pure." in text.replace("\n      ", " ")
+    assert max(len(line) for line in text.split("\n") if "transforms" not in line) <= 110
+
+
+def test_help_of_a_setting_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(HemError, match="did you mean 'share'"):
+        help_text("train", ["replay.shar=1"], "")
+
+
+def test_help_comes_from_the_command_itself() -> None:
+    result = run("report", "--help")
+    assert result.returncode == 0
+    assert "run_dir=needed" in result.stdout
+    assert "Hydra (" in run("report", "--hydra-help").stdout
+
+
+def test_choices() -> None:
+    assert choices("train", "detector=small_f", []) == ["detector=small_faster_rcnn", "detector=small_fcos"]
+    assert choices("train", "replay.s", []) == ["replay.share=", "replay.soft="]
+    assert choices("train", "+exp", []) == ["+experiment="]
+    assert "+mining.border_margin=" in choices("train", "+mining.b", ["mining=paper"])
+    assert "videos=" in choices("mine", "vid", []) and "trainer." not in choices("mine", "", [])
+    assert choices("train", "zzz", []) == []
+
+
+def test_paths_are_completed(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").touch()
+    (tmp_path / "clips").mkdir()
+    found = [f"videos={tmp_path}/clip.mp4", f"videos={tmp_path}/clips/"]
+    assert files(f"videos={tmp_path}/cl") == found
+    assert files("videos") == files(f"videos={tmp_path}/nothing/there") == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("python -m hem.train detector=small_s", ["detector=small_ssdlite"]),
+        ("python -m hem.train +experiment=quickstart replay.sh", ["replay.share="]),
+        ("hem mine mining=p", ["mining=paper", "mining=pseudo_labels"]),
+        ("hem rep", ["report"]),
+        ("python -m hem.rep", ["hem.report"]),
+        ("python train.py detector=small_s", []),
+    ],
+)
+def test_bash_completes(typed: str, offered: list[str]) -> None:
+    asked = f"COMP_LINE={shlex.quote(typed)}; COMP_POINT={len(typed)}; _hem_complete; "
+    asked += "printf '%s\\n' \"${COMPREPLY[@]}\""
+    result = subprocess.run(
+        ["bash", "--norc", "-c", completion_script() + asked], capture_output=True, text=True, cwd=ROOT
+    )
+    assert [line for line in result.stdout.split("\n") if line] == offered, result.stderr
+
+
+def test_the_completion_script_is_printed_by_the_command() -> None:
+    result = run("report", "-sc", "install=bash")
+    assert result.returncode == 0
+    assert result.stdout.strip() == completion_script().strip()
+    assert subprocess.run(["bash", "-n"], input=result.stdout, text=True).returncode == 0

@@ -1,4 +1,4 @@
-"""Training steps a second: hem's detectors against the same networks as plain torchvision.
+"""Training steps a second: hem's detectors against the same networks as plain torchvision or transformers.
 
     python experiments/benchmarks/training_steps.py small_retinanet small_faster_rcnn --steps 30
 
@@ -21,6 +21,7 @@ import hydra.utils
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from torchvision.ops import box_convert
 
 from hem.detectors.protocol import Detector
 from hem.structures import Target
@@ -61,6 +62,34 @@ def batch(count: int, size: int) -> tuple[list[Tensor], list[Target], list[Targe
     return images, full, partly
 
 
+def plain_step(
+    detector: Detector, images: list[Tensor], full: list[Target], device: torch.device
+) -> tuple[Callable[[], dict[str, Tensor]], nn.Module]:
+    """Return a function that gives the losses of upstream's own network, and that network."""
+    if detector.family != "detr":
+        net = plain_copy(detector.net).to(device)
+
+        def torchvision_step() -> dict[str, Tensor]:
+            floats = [image.to(device).float().div_(255) for image in images]
+            labels = [{"boxes": t.boxes_xyxy.to(device), "labels": t.labels.to(device)} for t in full]
+            return net(floats, labels)
+
+        return torchvision_step, net
+    kind = next(k for k in type(detector.net).__mro__ if k.__module__.startswith("transformers."))
+    net = kind(detector.net.config).train().to(device)
+    net.load_state_dict(detector.net.state_dict())
+
+    def transformers_step() -> dict[str, Tensor]:
+        pixels = torch.stack([image.to(device).float().div_(255) for image in images])
+        labels = []
+        for target in full:
+            boxes = box_convert(target.boxes_xyxy, "xyxy", "cxcywh") / images[0].shape[1]
+            labels.append({"boxes": boxes.to(device), "class_labels": target.labels.to(device) - 1})
+        return net(pixels, labels=labels).loss_dict
+
+    return transformers_step, net
+
+
 def timed(
     step: Callable[[], dict[str, Tensor]], optimiser: torch.optim.Optimizer, clock: Callable[[], float]
 ) -> float:
@@ -80,16 +109,11 @@ def compare(name: str, steps: int, count: int, clock: Callable[[], float]) -> di
     settings = OmegaConf.load(CONF / f"{name}.yaml")
     detector: Detector = hydra.utils.instantiate(settings, class_names=["object"]).train()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plain = plain_copy(detector.net).to(device)
     partial_net = copy.deepcopy(detector).to(device)
     detector.to(device)
     images, full, partly = batch(count, int(settings.get("min_size") or settings.get("size") or 640))
 
-    def upstream() -> dict[str, Tensor]:
-        floats = [image.to(device).float().div_(255) for image in images]
-        labels = [{"boxes": t.boxes_xyxy.to(device), "labels": t.labels.to(device)} for t in full]
-        return plain(floats, labels)
-
+    upstream, plain = plain_step(detector, images, full, device)
     ways = {
         "plain": (upstream, torch.optim.SGD(plain.parameters(), lr=1e-4)),
         "labelled": (lambda: detector(images, full), torch.optim.SGD(detector.parameters(), lr=1e-4)),

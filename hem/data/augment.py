@@ -42,6 +42,11 @@ class Augment:
         self.transforms = tuple(transforms)
         self.mosaic = mosaic
 
+    @property
+    def needs_draw(self) -> bool:
+        """True if calls need ``draw``, which gives the images that a mosaic joins."""
+        return self.mosaic is not None and self.mosaic.probability > 0
+
     def __call__(
         self, sample: LabelledImage, generator: torch.Generator, draw: Draw | None = None
     ) -> LabelledImage:
@@ -183,7 +188,8 @@ class Mosaic:
     """Four images in the quarters of one canvas: more objects and more scales in each step.
 
     Args:
-        size: side of the square canvas in pixels.
+        size: side of the square canvas in pixels; None: the longer side of the image at hand, so
+            that objects come out about half as large as they were.
         probability: of making one; 0 never asks for other images.
         scale: each image covers its quarter and is enlarged by a factor drawn from this range.
         visible: what a cut box still counts as.
@@ -191,12 +197,12 @@ class Mosaic:
 
     def __init__(
         self,
-        size: int = 640,
+        size: int | None = 640,
         probability: float = 0.5,
         scale: tuple[float, float] = (1.0, 1.6),
         visible: Visible = DEFAULT_VISIBLE,
     ) -> None:
-        if not 8 <= size <= 8192:
+        if size is not None and not 8 <= size <= 8192:
             raise HemError(f"mosaic size must lie in 8..8192 pixels, got {size}")
         check_probability(probability)
         check_range("scale", scale, 1.0, 20)
@@ -209,10 +215,11 @@ class Mosaic:
         if draw is None:
             raise HemError("a mosaic joins four images: give draw, or set its probability to 0")
         samples = [sample, *(draw(generator) for _ in range(3))]
-        middle_x = round(self.size * uniform(generator, 0.35, 0.65))
-        middle_y = round(self.size * uniform(generator, 0.35, 0.65))
-        spans_x, spans_y = ((0, middle_x), (middle_x, self.size)), ((0, middle_y), (middle_y, self.size))
-        canvas = torch.empty((3, self.size, self.size), dtype=torch.uint8)
+        side = max(8, *sample.image.shape[1:]) if self.size is None else self.size
+        middle_x = round(side * uniform(generator, 0.35, 0.65))
+        middle_y = round(side * uniform(generator, 0.35, 0.65))
+        spans_x, spans_y = ((0, middle_x), (middle_x, side)), ((0, middle_y), (middle_y, side))
+        canvas = torch.empty((3, side, side), dtype=torch.uint8)
         targets = []
         for index, one in enumerate(samples):
             (left, right), (top, bottom) = spans_x[index % 2], spans_y[index // 2]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Unpack
 
+from hem.artifacts import whole_file
 from hem.data.base import DetectionDataset, ReadOptions
 from hem.data.bundle import DataBundle
 from hem.data.reading import inside, mapping_of, need, number, one_of, read_json_file
@@ -131,3 +132,38 @@ def _box(
         crowd or bool(unsure),
         place,
     )
+
+
+def list_videos(
+    root: Path | str,
+    videos: Path | str,
+    output: Path | str,
+    part: Part = "other",
+    split: Literal["train", "val"] = "train",
+) -> int:
+    """Write the paths of the videos whose conditions are ``part``, one a line, for ``videos=FILE.txt``.
+
+    An image of BDD100K has the name of the video it was taken from. The training split alone keeps
+    the videos of the test images out.
+
+    Args:
+        root: as for Bdd100k.
+        videos: folder of the unpacked videos (``<name>.mov``).
+        output: the text file to write.
+        part, split: which images' videos.
+
+    Returns:
+        How many are listed; a video that is not there is left out.
+
+    Raises:
+        HemError: as Bdd100k, or if no video is there.
+    """
+    images = Bdd100k(root, split, part).image_ids
+    folder = need(Path(videos), "Download the videos of BDD100K (bdd-data.berkeley.edu)", directory=True)
+    paths = [inside(folder, f"{Path(image).stem}.mov") for image in images]
+    found = [path.resolve() for path in paths if path.is_file()]
+    if not found:
+        raise HemError(f"{folder} holds none of the {len(paths)} videos, such as {paths[0].name}")
+    with whole_file(Path(output)) as temporary:
+        temporary.write_text("".join(f"{path}\n" for path in found), encoding="utf-8")
+    return len(found)

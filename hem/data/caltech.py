@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Unpack
 
 from hem.data.base import DetectionDataset, ReadOptions
 from hem.data.bundle import DataBundle
-from hem.data.pedestrian import Reasonable, cells, four, load_mat, visible_share
+from hem.data.pedestrian import Pedestrian, Reasonable, cells, four, load_mat, visible_share
 from hem.data.reading import inside, need, whole_number
 from hem.data.records import RawBox, RawImage
 from hem.errors import HemError
@@ -19,14 +19,19 @@ TRAIN_SETS = tuple(f"set{number:02d}" for number in range(6))
 TEST_SETS = tuple(f"set{number:02d}" for number in range(6, 11))
 _FRAME = re.compile(r"I(\d{5,7})\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _UNSURE = {"people", "person?", "person-fa"}
+# The benchmark's program counts nobody who reaches out of these (1-based left, top, right, bottom), ignores
+# "people", and knows no other label than these two.
+_BOUNDS = (5, 5, 635, 475)
+_FAR = 1e6  # pixels; beyond it a box is damage, counted by the judgement of boxes
 
 
 class Caltech(DetectionDataset):
     """Frames of Caltech Pedestrians, class ``person``; a video (``set00/V000``) is a group.
 
     ``people`` and ``person?`` become ignore regions, and so do persons that are small or hidden (see
-    Reasonable). Frames are images named ``images/set00/V000/I00029.jpg`` with the 0-based frame
-    number; ``hem.data.caltech_seq.extract_frames`` writes them from the official .seq files.
+    Reasonable). ``record(i).extra["pedestrians"]`` keeps all of them as the benchmark's own measure
+    counts them (Pedestrian). Frames are images named ``images/set00/V000/I00029.jpg`` with the 0-based frame
+    number; ``python -m hem.data.caltech_seq DIR`` writes them from the official .seq files.
 
     Args:
         root: folder with ``annotations/set00/V000.vbb`` … and ``images/set00/V000/`` ….
@@ -39,8 +44,8 @@ class Caltech(DetectionDataset):
     how_to: ClassVar[str] = (
         "Download annotations.zip and the set00 … set10 videos of Caltech Pedestrians "
         "(data.caltech.edu/records/f6rph-90m20), unpack them as annotations/set00/V000.vbb and "
-        "set00/V000.seq into one folder, convert the videos with hem.data.caltech_seq.extract_frames, "
-        "and set data.root to the folder"
+        "set00/V000.seq into one folder, write their frames once with `python -m hem.data.caltech_seq "
+        "FOLDER` (extract_frames), and set data.root to the folder"
     )
     overhang_px: ClassVar[float] = float("inf")  # a person cut by the border is boxed whole
     outside: ClassVar[Literal["error", "skip"]] = "skip"
@@ -74,14 +79,16 @@ class Caltech(DetectionDataset):
                 if not wanted:
                     self.skips.add("video without converted frames", video)
                     continue
-                boxes = read_vbb(path, self._reasonable)
+                found_boxes = read_vbb(path, self._reasonable)
                 for at, file in sorted(wanted.items()):
+                    rows = found_boxes.get(at, [])
+                    people = [pedestrian for _, pedestrian in rows if pedestrian is not None]
                     yield RawImage(
                         f"images/{video}/{file}",
-                        boxes.get(at, []),
+                        [box for box, _ in rows],
                         str(path),
                         group=video,
-                        extra={"frame": at},
+                        extra={"frame": at, "pedestrians": people},
                     )
 
 
@@ -106,8 +113,10 @@ def _frames(folder: Path) -> dict[int, str]:
     return {int(match.group(1)): name for match, name in matches if match}
 
 
-def read_vbb(path: Path, rules: Reasonable) -> dict[int, list[RawBox]]:
+def read_vbb(path: Path, rules: Reasonable) -> dict[int, list[tuple[RawBox, Pedestrian | None]]]:
     """Return the boxes of each 0-based frame of a .vbb file (MATLAB structures, corners 1-based).
+
+    Beside each box for training stands what the benchmark's measure makes of it (None: nothing).
 
     Raises:
         HemError: if the file is absent, damaged, or not a .vbb.
@@ -125,7 +134,9 @@ def read_vbb(path: Path, rules: Reasonable) -> dict[int, list[RawBox]]:
     }
 
 
-def _boxes(entry: object, labels: list[str], path: Path, frame: int, rules: Reasonable) -> Iterator[RawBox]:
+def _boxes(
+    entry: object, labels: list[str], path: Path, frame: int, rules: Reasonable
+) -> Iterator[tuple[RawBox, Pedestrian | None]]:
     for item in cells(entry):
         if not hasattr(item, "id") or not hasattr(item, "pos"):
             continue  # an empty frame
@@ -136,9 +147,19 @@ def _boxes(entry: object, labels: list[str], path: Path, frame: int, rules: Reas
         if label != "person" and label not in _UNSURE:
             continue
         box = four(getattr(item, "pos"), where)  # noqa: B009
-        counts = label == "person" and rules.counts(box[3], _visible(item, box, where))
+        visible = _visible(item, box, where)
+        counts = label == "person" and rules.counts(box[3], visible)
         left, top = box[0] - 1, box[1] - 1
-        yield RawBox(left, top, left + box[2], top + box[3], 1, not counts, place)
+        raw = RawBox(left, top, left + box[2], top + box[3], 1, not counts, place)
+        ignore = label == "people" or _reaches_out(box)
+        known = label in ("person", "people") and all(abs(value) < _FAR for value in box)
+        yield raw, Pedestrian(left, top, box[2], box[3], visible, ignore) if known else None
+
+
+def _reaches_out(box: tuple[float, float, float, float]) -> bool:
+    left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
+    low_x, low_y, high_x, high_y = _BOUNDS
+    return left < low_x or top < low_y or right > high_x or bottom > high_y
 
 
 def _visible(item: object, box: tuple[float, float, float, float], where: str) -> float:

@@ -1,9 +1,12 @@
 """Frames out of Caltech's .seq video files (Norpix, JPEG frames), written as they are.
 
+``python -m hem.data.caltech_seq DIR [EVERY]`` does it for all ``set*/V*.seq`` under DIR.
+
 Source: the header fields read by seqIo.m of github.com/pdollar/toolbox.
 """
 
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,3 +85,21 @@ def extract_frames(root: Path | str, every: int = 30) -> int:
                     temporary.write_bytes(frame)
                 written += 1
     return written
+
+
+def main(arguments: list[str]) -> int:
+    """Extract frames as the command line asks; returns the exit status."""
+    if not 1 <= len(arguments) <= 2 or (len(arguments) == 2 and not arguments[1].isdigit()):
+        print("usage: python -m hem.data.caltech_seq DIR [EVERY=30]", file=sys.stderr)
+        return 2
+    try:
+        written = extract_frames(arguments[0], int(arguments[1]) if len(arguments) == 2 else 30)
+    except HemError as error:
+        print(f"hem: {error}", file=sys.stderr)
+        return 2
+    print(f"{written} frames written under {Path(arguments[0]) / 'images'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -8,20 +8,22 @@ import numpy as np
 
 from hem.data.base import DetectionDataset, ReadOptions
 from hem.data.bundle import DataBundle
-from hem.data.pedestrian import Reasonable, cells, load_mat, visible_share
+from hem.data.pedestrian import Pedestrian, Reasonable, cells, load_mat, visible_share
 from hem.data.reading import inside, mapping_of, need, number, one_of, read_json_file, whole_number
 from hem.data.records import RawBox, RawImage
 from hem.errors import HemError
 
 _SIZE = (2048, 1024)  # every Cityscapes image; the .mat files do not say
 _MAX_JSON_BYTES = 16 << 20
+_FAR = 1e6  # pixels; beyond it a box is damage, counted by the judgement of boxes
 
 
 class CityPersons(DetectionDataset):
     """CityPersons, class ``pedestrian``; a city is a group.
 
     Ignore regions: riders, sitting and other persons, groups, the regions marked ignore, and
-    pedestrians that are small or hidden (see Reasonable).
+    pedestrians that are small or hidden (see Reasonable). ``record(i).extra["pedestrians"]`` keeps all of
+    them as the benchmark's own measure counts them (Pedestrian).
 
     Args:
         root: folder with ``leftImg8bit/{train,val}/<city>/`` and either
@@ -71,10 +73,16 @@ def city_persons(
 
 def _raw(
     box: Sequence[float], part: Sequence[float], pedestrian: bool, rules: Reasonable, place: str
-) -> RawBox:
+) -> tuple[RawBox, Pedestrian]:
     left, top, width, height = box
-    counts = pedestrian and rules.counts(height, visible_share(tuple(box), tuple(part)))
-    return RawBox(left, top, left + width, top + height, 1, not counts, place)
+    visible = visible_share(tuple(box), tuple(part))
+    counts = pedestrian and rules.counts(height, visible)
+    raw = RawBox(left, top, left + width, top + height, 1, not counts, place)
+    return raw, Pedestrian(left, top, width, height, visible, not pedestrian)
+
+
+def _extra(rows: Sequence[tuple[RawBox, Pedestrian]]) -> dict[str, list[Pedestrian]]:
+    return {"pedestrians": [one for _, one in rows if all(abs(value) < _FAR for value in one[:4])]}
 
 
 def _from_json(root: Path, folder: Path, split: str, rules: Reasonable) -> Iterator[RawImage]:
@@ -95,7 +103,14 @@ def _from_json(root: Path, folder: Path, split: str, rules: Reasonable) -> Itera
             boxes.append(_raw(box, part, pedestrian, rules, f"objects[{row}]"))
         city = path.parent.name
         stem = path.name.replace("_gtBboxCityPersons.json", "_leftImg8bit.png")
-        yield RawImage(f"leftImg8bit/{split}/{city}/{stem}", boxes, str(path), size, group=city)
+        yield RawImage(
+            f"leftImg8bit/{split}/{city}/{stem}",
+            [box for box, _ in boxes],
+            str(path),
+            size,
+            group=city,
+            extra=_extra(boxes),
+        )
 
 
 def _four(item: object, key: str, where: str) -> list[float]:
@@ -121,4 +136,11 @@ def _from_mat(path: Path, split: str, rules: Reasonable) -> Iterator[RawImage]:
             for index, one in enumerate(rows.reshape(-1, 10).astype(float).tolist())
         ]
         # the files spell one city in two ways
-        yield RawImage(f"leftImg8bit/{split}/{city.lower()}/{file}", boxes, str(path), _SIZE, group=city)
+        yield RawImage(
+            f"leftImg8bit/{split}/{city.lower()}/{file}",
+            [box for box, _ in boxes],
+            str(path),
+            _SIZE,
+            group=city,
+            extra=_extra(boxes),
+        )

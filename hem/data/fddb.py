@@ -59,6 +59,26 @@ def wider_face_fddb(root: Path | str, fddb_root: Path | str, **options: Unpack[R
     return DataBundle(WiderFace(root, "train", **options), Fddb(fddb_root, **options))
 
 
+def fddb(
+    root: Path | str,
+    train_folds: Sequence[int] = tuple(range(1, 10)),
+    test_folds: Sequence[int] = (10,),
+    **options: Unpack[ReadOptions],
+) -> DataBundle:
+    """Return folds of FDDB to train on and folds to test on; they must differ.
+
+    For a detector that was trained elsewhere all ten folds are the test: ``python -m hem.evaluate
+    protocol=fddb`` reads them by itself.
+
+    Raises:
+        HemError: if a fold is in both, or as Fddb.
+    """
+    both = sorted(set(train_folds) & set(test_folds))
+    if both:
+        raise HemError(f"FDDB: folds {both} are in data.train_folds and in data.test_folds")
+    return DataBundle(Fddb(root, train_folds, **options), Fddb(root, test_folds, **options))
+
+
 def ellipse_boxes(ellipses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the upright boxes (N, 4) xyxy round ellipses (N, 5), as Fddb describes them."""
     major, minor, angle, x, y = np.asarray(ellipses, dtype=np.float64).reshape(-1, 5).T

@@ -9,11 +9,14 @@ from hem.data.base import DetectionDataset, ReadOptions
 from hem.data.bundle import DataBundle
 from hem.data.reading import inside, need, number, read_lines, read_text, whole_number
 from hem.data.records import RawBox, RawImage
+from hem.data.splits import SAME_SCENE
+from hem.data.splits import split_in_time as in_time
 from hem.errors import HemError
 
 _PEDESTRIAN = 1
 _LIKE_PERSON = {2, 7, 8, 12, 13}  # on a vehicle, static, distractor, reflection, crowd
 _MAX_INI_BYTES = 1 << 16
+_SECOND = 25  # frames; sequences have 7 to 30 a second
 _ENDINGS = (".jpg", ".jpeg", ".png")
 
 
@@ -73,16 +76,29 @@ class MotChallenge(DetectionDataset):
 
 def mot(
     root: Path | str,
-    test_sequences: Sequence[str],
+    test_sequences: Sequence[str] = (),
     every: int = 1,
     min_visible: float = 0.25,
+    split_in_time: float | None = None,
     **options: Unpack[ReadOptions],
 ) -> DataBundle:
     """Return MOTChallenge split by sequence: ``test_sequences`` are held out, all others train.
 
+    Args:
+        root, every, min_visible, options: see MotChallenge.
+        test_sequences: names of the sequences held out.
+        split_in_time: instead of them, the share of every sequence's end that is held out; a second's
+            worth of frames before it is dropped. Tables then say ``same scene``.
+
     Raises:
-        HemError: if one of them is not there, or none is left to train on.
+        HemError: if a sequence is not there, none is left to train on, or both splits are asked for.
     """
+    if split_in_time is not None:
+        if test_sequences:
+            raise HemError("give data.test_sequences or data.split_in_time, not both")
+        whole = MotChallenge(root, None, every, min_visible, **options)
+        train, test = in_time(whole, split_in_time, gap=-(-_SECOND // every))
+        return DataBundle(train, test, note=SAME_SCENE)
     known = _sequences(need(Path(root), MotChallenge.how_to, directory=True))
     unknown = [name for name in test_sequences if name not in known]
     rest = [name for name in known if name not in test_sequences]

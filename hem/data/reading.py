@@ -12,6 +12,7 @@ from hem.errors import HemError
 MAX_ANNOTATION_BYTES = 2 << 30  # the largest published annotation file hem reads is about 1.2 GB
 MAX_TEXT_BYTES = 256 << 20
 _MAX_NAME = 1024
+_MAX_PART = 255  # bytes of one name between two '/'; file systems raise beyond it
 _Value = TypeVar("_Value")
 
 
@@ -23,14 +24,15 @@ def inside(root: Path, name: str, where: str = "a name") -> Path:
 
     Raises:
         HemError: if the name is empty, absolute, holds ``..``, a backslash or a control
-            character, is longer than 1024 bytes, or leads out of the root.
+            character, is longer than 1024 bytes or a part of it than 255, or leads out of the root.
     """
     shown = repr(name[:80])
     try:
-        length = len(name.encode("utf-8"))
+        encoded = name.encode("utf-8")
     except UnicodeEncodeError:
         raise HemError(f"{where}: {shown} is not a legal file name") from None
-    if not name.strip() or length > _MAX_NAME or any(ord(char) < 32 or ord(char) == 127 for char in name):
+    too_long = len(encoded) > _MAX_NAME or max(map(len, encoded.split(b"/"))) > _MAX_PART
+    if not name.strip() or too_long or any(ord(char) < 32 or ord(char) == 127 for char in name):
         raise HemError(f"{where}: {shown} is not a legal file name")
     if "\\" in name or re.match(r"[A-Za-z]:", name) or name.startswith(("/", "~")):
         raise HemError(f"{where}: {shown} must be a path relative to {root}, written with '/'")

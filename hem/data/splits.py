@@ -1,4 +1,4 @@
-"""Splits by video or scene, never by frame."""
+"""Splits by video or scene; in time only when asked for, and then marked."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -7,6 +7,9 @@ import numpy as np
 
 from hem.data.base import DetectionDataset
 from hem.errors import HemError
+
+SAME_SCENE = "same scene"
+"""What every table must say of a split in time: its test frames show what training saw."""
 
 _Dataset = TypeVar("_Dataset", bound=DetectionDataset)
 
@@ -59,3 +62,34 @@ def part_of(dataset: _Dataset, part: str, parts: Mapping[str, float], seed: int 
     if part not in parts:
         raise HemError(f"part {part!r} is not among {', '.join(parts)}")
     return split_by_group(dataset, parts, seed)[part]
+
+
+def split_in_time(dataset: _Dataset, test_share: float, gap: int = 0) -> tuple[_Dataset, _Dataset]:
+    """Return the beginning and the end of every video of a dataset, as training and test images.
+
+    Figures on such a split flatter every arm: say SAME_SCENE beside them (``DataBundle.note``).
+
+    Args:
+        dataset: frames in order; its ``groups`` say which belong to one video.
+        test_share: share of each video's frames that is tested on, in (0, 1).
+        gap: frames dropped between the two; more makes neighbouring frames less alike.
+
+    Raises:
+        HemError: if the share is not in (0, 1), or leaves either side without a frame.
+    """
+    if not 0 < test_share < 1 or gap < 0:
+        raise HemError(f"a split in time needs a share in (0, 1) and a gap >= 0, got {test_share}, {gap}")
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(dataset.groups):
+        members.setdefault(group, []).append(index)
+    first: list[int] = []
+    last: list[int] = []
+    for rows in members.values():
+        tested = round(len(rows) * test_share)
+        first += rows[: max(0, len(rows) - tested - gap)]
+        last += rows[len(rows) - tested :]
+    if not first or not last:
+        raise HemError(
+            f"{dataset.root}: a split in time with share {test_share} and gap {gap} leaves one side empty"
+        )
+    return dataset.subset(sorted(first)), dataset.subset(sorted(last))

@@ -75,3 +75,21 @@ def hardest(losses: Tensor, candidates: Tensor, count: int) -> Tensor:
     chosen = torch.zeros_like(candidates)
     chosen[order] = True
     return chosen
+
+
+def mined(
+    losses: Tensor, weights: Tensor, matched: Tensor, pairs: Tensor, ratio: float, minimum: int
+) -> Tensor:
+    """Return the rows of one image's losses that OHEM keeps: all but the easy background.
+
+    Args:
+        losses, weights: (A, C) of the image's candidates; weights are 0 where nothing is taught.
+        matched: int64 (A,), index of the matched positive or negative.
+        pairs: bool (M, A), candidate a stands for hard negative m.
+        ratio: background candidates kept for each positive, > 0. Raising it keeps easier ones.
+        minimum: background candidates kept at least, so that an image without positives teaches.
+    """
+    positive = matched >= 0
+    background = ~positive & ~pairs.any(0) & (weights > 0).any(1)
+    count = max(minimum, int(ratio * int(positive.sum())))
+    return losses[~background | hardest(losses.sum(1), background, count)]

@@ -21,7 +21,7 @@ from hem.detectors.contract import (
     negative_weight,
     points_inside,
 )
-from hem.detectors.losses import box_loss, focal, hardest, not_these_classes, soft_cross_entropy
+from hem.detectors.losses import box_loss, focal, hardest, mined, not_these_classes, soft_cross_entropy
 
 
 def _sigmoid_lesson(
@@ -42,14 +42,6 @@ def _sigmoid_lesson(
         positive = matched >= 0
         wanted[positive] *= contract.soft_targets(target)[matched[positive]][:, None]
     return weights, wanted
-
-
-def _mined(losses: Tensor, weights: Tensor, matched: Tensor, pairs: Tensor, contract: Contract) -> Tensor:
-    """Return the rows of one image's losses (A, C) that OHEM keeps: all but the easy background."""
-    positive = matched >= 0
-    background = ~positive & ~pairs.any(0) & (weights > 0).any(1)
-    count = max(contract.ohem_minimum, int(contract.ohem_ratio * int(positive.sum())))
-    return losses[~background | hardest(losses.sum(1), background, count)]
 
 
 class PartialRetinaNetHead(RetinaNetHead):
@@ -108,7 +100,9 @@ class PartialRetinaNetHead(RetinaNetHead):
         )
         losses = focal(logits, wanted) * weights
         if self.contract.ohem:
-            losses = _mined(losses, weights, matched, pairs, self.contract)
+            losses = mined(
+                losses, weights, matched, pairs, self.contract.ohem_ratio, self.contract.ohem_minimum
+            )
         return losses.sum()
 
 
@@ -139,7 +133,8 @@ class PartialFCOSHead(FCOSHead):
         if self.contract.ohem:
             pairs = [pair for _, _, pair in lessons]
             rows = zip(losses, weights, matched_idxs, pairs, strict=True)
-            losses = torch.cat([_mined(*row, self.contract) for row in rows])
+            quota = self.contract.ohem_ratio, self.contract.ohem_minimum
+            losses = torch.cat([mined(*row, *quota) for row in rows])
         box, centre, foreground = self._regression(head_outputs, complete_targets, anchors, matched_idxs)
         count = max(1, foreground)
         return {

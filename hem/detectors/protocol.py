@@ -20,6 +20,8 @@ from hem.structures import Detections, Target
 _NOT_IN_DIGEST = frozenset(
     {"weights", "replace_head", "backbone_weights", "backbone_weights_prefix", "trainable_layers"}
 )
+# Settings that a detector decides from the weights it is given, where its configuration leaves them open.
+_DECIDED = ("backbone_norm", "trainable_layers", "frozen_eps")
 
 
 class Detector(nn.Module):
@@ -44,7 +46,7 @@ class Detector(nn.Module):
         super().__init__()
         self.net = net
         self.class_names = tuple(class_names)
-        self.settings: dict[str, Any] = {name: _plain(value) for name, value in settings.items()}
+        self.settings: dict[str, Any] = {name: as_plain(value) for name, value in settings.items()}
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return the losses of one batch by name; their sum is what is minimised.
@@ -158,6 +160,15 @@ class Detector(nn.Module):
         kind = type(self)
         return {"target": f"{kind.__module__}.{kind.__qualname__}", "settings": dict(self.settings)}
 
+    def decided(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``config`` with what the starting weights decided (frozen norms and layers) filled in.
+
+        Built from it without those weights, as a checkpoint is, a detector goes on training as this
+        one would; built from ``config`` alone, it would thaw.
+        """
+        found = {name: self.settings.get(name) for name in _DECIDED}
+        return {**config, **{name: value for name, value in found.items() if value is not None}}
+
     def _check_labels(self, target: Target) -> None:
         highest = len(self.class_names)
         for labels in (target.labels, target.hard_negatives[1]):
@@ -199,14 +210,14 @@ def settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
 
 
-def _plain(value: object) -> object:
+def as_plain(value: Any) -> Any:  # noqa: ANN401
     """Return a JSON-like copy of a setting (configs bring list and mapping types of their own)."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): as_plain(one) for key, one in value.items()}
     if isinstance(value, Sequence):
-        return [_plain(one) for one in value]
+        return [as_plain(one) for one in value]
     if isinstance(value, Path):
         return value.as_posix()
     raise HemError(f"detector: setting {value!r} is of type {type(value).__name__}; plain values only")

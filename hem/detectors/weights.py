@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SCHEMA = "hem/detector/1"
-# Layers whose shape follows the number of classes, by the names torchvision gives them.
-_CLASS_LAYERS = ("cls_score", "bbox_pred", "cls_logits", "classification_head.module_list")
+# Layers whose shape follows the number of classes, by the names torchvision and transformers give them.
+_CLASS_LAYERS = (
+    *("cls_score", "bbox_pred", "cls_logits", "classification_head.module_list"),
+    *("class_embed", "enc_score_head"),
+)
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -259,7 +262,8 @@ def load_detector(path: Path | str, *, prefix: str | None = None) -> "Detector":
             "as detector.weights"
         )
     module, name = str(described["target"]).rsplit(".", 1)
-    settings = {**described["settings"], "weights": None, "backbone_weights": None}
+    without = ("weights", "backbone_weights")
+    settings = {name: None if name in without else value for name, value in described["settings"].items()}
     kind = getattr(importlib.import_module(module), name)
     detector: Detector = kind(**settings)
     detector.load_weights(path, prefix=prefix)

@@ -1,6 +1,6 @@
 """Every protocol behind one call: files in, figures and curves out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from hem.evaluation import coco, coco_files, fddb, miss_rate, video_files, wider
 from hem.evaluation.frames import pair_videos
 from hem.evaluation.matching import match_videos
 from hem.evaluation.purity import false_share_of_detections, purity
-from hem.evaluation.video import best_f1_threshold, curve_of, flickers_per_minute
+from hem.evaluation.video import Curve, best_f1_threshold, curve_of, flickers_per_minute
+from hem.structures import VideoDetections, VideoTruth
 
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -153,31 +154,49 @@ def _video(predictions: Path, ground_truth: Path) -> _Answer:
     if not truths:
         raise HemError(f"{ground_truth} holds no truth for any of {[one.video.video_id for one in found]}")
     detections = [one for one, _ in pair_videos(found, truths)]
-    curve = curve_of(match_videos(detections, truths))
+    matched = match_videos(detections, truths)
+    curve = curve_of(matched)
+    figures: dict[str, Any] = {"videos": len(truths), "frames": curve.n_frames, "minutes": curve.minutes}
+    figures |= _video_figures(curve, detections, truths)
+    if examples:
+        figures["purity"] = purity(examples, truths)
+    names = next((one.class_names for one in detections if one.class_names), ())
+    curves: dict[str, Points] = {"recall": (curve.false_alarms_per_minute, curve.recall)}
+    if len(names) > 1:
+        figures["per_class"] = {}
+        for label, name in enumerate(names, 1):
+            own = curve_of(matched.of_class(label))
+            figures["per_class"][name] = _video_figures(own, detections, truths, label)
+            curves[f"recall of {name}"] = (own.false_alarms_per_minute, own.recall)
+    return figures, curves, ("false alarms per minute", "recall")
+
+
+def _video_figures(
+    curve: Curve,
+    detections: Sequence[VideoDetections],
+    truths: Sequence[VideoTruth],
+    label: int | None = None,
+) -> dict[str, Any]:
+    """Return the figures of one curve: of all classes together, or of one ``label``."""
     best = best_f1_threshold(curve)
     row = None if best is None else int(np.flatnonzero(curve.thresholds == best)[0])
     figures: dict[str, Any] = {
-        "videos": len(truths),
-        "frames": curve.n_frames,
-        "minutes": curve.minutes,
         "best_f1": None if row is None else float(curve.f1[row]),
         "threshold_at_best_f1": best,
         "recall_at_best_f1": None if row is None else float(curve.recall[row]),
         "false_alarms_per_minute_at_best_f1": _at(curve.false_alarms_per_minute, row),
         "false_alarms_per_frame_at_best_f1": _at(curve.false_alarms_per_frame, row),
-        "flickers_per_minute_at_best_f1": flickers_per_minute(detections, truths, best),
+        "flickers_per_minute_at_best_f1": flickers_per_minute(detections, truths, best, label=label),
     }
     for recall in RECALLS:
         reached = np.flatnonzero(curve.recall >= recall - 1e-12)
-        first = int(reached[0]) if len(reached) else None
+        first = int(reached[0]) if len(reached) and curve.n_true else None
         for kind in ("false_alarms_per_minute", "false_alarms_per_frame"):
             figures[f"{kind}_at_recall_{recall}"] = _at(getattr(curve, kind), first)
-    share = None if best is None else false_share_of_detections(detections, truths, best)
-    figures["false_share_of_detections_at_best_f1"] = None if share is None else share.value
-    if examples:
-        figures["purity"] = purity(examples, truths)
-    points = (curve.false_alarms_per_minute, curve.recall)
-    return figures, {"recall": points}, ("false alarms per minute", "recall")
+    if label is None:
+        share = None if best is None else false_share_of_detections(detections, truths, best)
+        figures["false_share_of_detections_at_best_f1"] = None if share is None else share.value
+    return figures
 
 
 def _at(values: NDArray[np.float64], row: int | None) -> float | None:

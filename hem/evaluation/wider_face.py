@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
 
+from hem.artifacts.matlab import read_mat
 from hem.errors import HemError
 from hem.evaluation.readers import count_of, number_rows, read_bytes, text_lines
 
@@ -75,10 +75,10 @@ def read_truth(folder: Path) -> WiderTruth:
                 "(eval_tools/ground_truth)"
             )
         try:
-            faces, counted[setting] = _from_mat(loadmat(path, variable_names=_COLUMNS))
+            faces, counted[setting] = _from_mat(read_mat(path))
         except HemError:
             raise
-        except Exception as error:  # scipy's reader raises anything at all on damaged files
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:  # another shape
             raise HemError(f"{path} is not a readable WIDER FACE ground truth: {str(error)[:120]}") from None
         _check_rows(path, faces, counted[setting])
     return WiderTruth(faces, counted)
@@ -92,7 +92,7 @@ def _from_mat(
     columns = (mat[name][:, 0] for name in _COLUMNS)
     for event, files, boxes, rows in zip(*columns, strict=True):
         for k in range(len(files)):
-            image = (str(event[0]), str(files[k, 0][0]))
+            image = (str(event), str(files[k, 0]))
             faces[image] = np.asarray(boxes[k, 0], dtype=np.float64).reshape(-1, 4)
             counted[image] = np.asarray(rows[k, 0], dtype=np.int64).reshape(-1) - 1
     return faces, counted

@@ -25,12 +25,17 @@ from hem.structures import HardExample
 
 _FIELDS = ("id", "video", "frame", "time", "box", "label", "kind", "score", "weight", "rule", "round",
            "evidence", "right")  # fmt: skip
+_INTERVALS = (
+    "In square brackets: the 95 % interval over the choice of held-out videos; it says nothing about how "
+    "much training varies from seed to seed."
+)
+_ONE_RUN = "One run has no interval: small differences are within what another seed would change."
 _SIGNS = {"better": "better", "worse": "worse", "same": "no difference", "unclear": "unclear"}
 
 
 @dataclass(frozen=True)
 class PageReport:
-    """What was written: size in bytes, examples listed, strips shown and strips left out for size."""
+    """What was written: size in bytes, examples mined, strips shown and strips left out for size."""
 
     n_bytes: int
     examples: int
@@ -43,6 +48,7 @@ def write_page(
     summary: Mapping[str, Any],
     *,
     examples: Sequence[HardExample] = (),
+    mined: int | None = None,
     strips: Mapping[str, bytes] | None = None,
     plots: Mapping[str, bytes] | None = None,
     before_after: Sequence[tuple[str, bytes]] = (),
@@ -52,6 +58,7 @@ def write_page(
     config_text: str = "",
     videos: Sequence[Mapping[str, object]] = (),
     problems: Sequence[str] = (),
+    notes: Sequence[str] = (),
     title: str = "hem report",
     max_bytes: int = 25_000_000,
 ) -> PageReport:
@@ -61,6 +68,7 @@ def write_page(
         path: the HTML file.
         summary: as in ``summary.json`` (see hem.reporting.tables).
         examples: mined examples; each is listed, with its evidence.
+        mined: how many there are in all (ignore regions need not count), if not all are listed.
         strips: JPEG by example id; those of greatest weight first until ``max_bytes`` is reached.
         plots: SVG or PNG by caption.
         before_after: (caption, JPEG) of the same frame by two detectors.
@@ -71,6 +79,7 @@ def write_page(
         config_text: the composed config.
         videos: a row for each video.
         problems: what failed or was skipped, one sentence each.
+        notes: what a reader of the examples should know, one sentence each.
         title: heading of the page.
         max_bytes: upper limit of the file, for strips only: the rest is always written.
 
@@ -85,7 +94,7 @@ def write_page(
             _arms(summary),
             _mining(summary),
             _plots(plots or {}),
-            _examples(len(examples)),
+            _examples(len(examples), notes),
             _pairs(before_after),
             _rest(summary, videos, problems),
             embedded_json("examples-data", {"fields": _FIELDS, "classes": list(class_names), "rows": listed}),
@@ -101,7 +110,8 @@ def write_page(
     with whole_file(path) as temporary:
         temporary.write_bytes(document)
     available = sum(example.example_id in strips for example in examples)
-    return PageReport(len(document), len(examples), len(chosen), available - len(chosen))
+    total = len(examples) if mined is None else mined
+    return PageReport(len(document), total, len(chosen), available - len(chosen))
 
 
 def _asset(name: str) -> str:
@@ -209,6 +219,7 @@ def _arms(summary: Mapping[str, Any]) -> str:
     notes = [
         "↑ higher is better, ↓ lower. In brackets: the difference to the control, which had the same extra "
         "training without mined data; green better, red worse, yellow unclear (its interval holds 0).",
+        _INTERVALS if summary.get("intervals") else _ONE_RUN,
         MISSING_MEANS + ".",
         *(f"{METRICS[i].heading}: {METRICS[i].meaning}." for i in seen),
     ]
@@ -231,7 +242,8 @@ def _plots(plots: Mapping[str, bytes]) -> str:
     return f'<section id="plots"><h2>Plots</h2>{inner}</section>'
 
 
-def _examples(count: int) -> str:
+def _examples(count: int, notes: Sequence[str]) -> str:
+    said = "".join(f'<p class="small soft">{escape(note)}.</p>' for note in notes)
     colours = "".join(
         f'<span><i style="background: rgb{colour}"></i>{escape(kind.replace("_", " "))}</span>'
         for kind, colour in COLOURS.items()
@@ -240,7 +252,7 @@ def _examples(count: int) -> str:
         f'<section id="examples"><h2>Mined examples</h2><p class="small legend">{colours}'
         "Each strip shows the same place in the frames before and after; the frame with the magenta rim is "
         "the mined one.</p><noscript><p>Filtering and pictures need JavaScript.</p></noscript>"
-        f"{_asset('controls.html')}"
+        f"{said}{_asset('controls.html')}"
         f'<p id="count" role="status">{count} examples</p><div id="grid"></div>'
         '<p><button id="more" type="button" hidden>Show more</button></p>'
         '<dialog id="detail" aria-label="One example"><div class="bar"><button id="previous" type="button">'

@@ -132,7 +132,13 @@ def purity_yield(
         colour = _style(order.index(name))[0] if name in order else _INK
         axes.plot([count], [purity], marker="*", markersize=14, color=colour, markeredgecolor="white")
         note = axes.annotate(
-            words, (count, purity), xytext=(8, -14), textcoords="offset points", fontsize=8, color=_INK
+            words,
+            (count, purity),
+            xytext=(-8, -14),  # to the left: the star ends its curve
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=_INK,
         )
         note.set_parse_math(False)
     if base_rate is not None:

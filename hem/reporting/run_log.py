@@ -1,5 +1,6 @@
 """Where a run's figures go besides its directory: W&B, TensorBoard on request."""
 
+import importlib.util
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,8 +9,13 @@ from typing import Any, Self
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
+from hem.artifacts import load_examples, read_json
 from hem.config import LoggerConfig
+from hem.errors import HemError
 from hem.reporting.wandb_log import WandbLog, open_wandb
+
+_FIGURES_S = 30.0  # at most, for what is still to be sent when the run ends
+_ARTIFACTS_S = 900.0  # checkpoints take longer, and whoever asks for them wants them whole
 
 
 class _StageLogger(Logger):
@@ -46,11 +52,19 @@ class RunLog(AbstractContextManager["RunLog"]):
         settings: the ``logger`` group.
         run: the run directory.
         name, seed, config: what the run is.
+
+    Raises:
+        HemError: if TensorBoard is asked for and not installed.
     """
 
     def __init__(
         self, settings: LoggerConfig, run: Path, *, name: str, seed: int, config: Mapping[str, Any]
     ) -> None:
+        if settings.tensorboard and not importlib.util.find_spec("tensorboard"):
+            raise HemError(
+                "logger.tensorboard=true needs a package that is not installed: pip install "
+                "'hem-video[tensorboard]', or leave it out (every stage writes CSV files in any case)"
+            )
         self._settings = settings
         self._run = run
         self._log = open_wandb(
@@ -70,7 +84,7 @@ class RunLog(AbstractContextManager["RunLog"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._log.finish()
+        self._log.finish(_ARTIFACTS_S if self._settings.artifacts else _FIGURES_S)
 
     def loggers(self, stage: str) -> list[Logger]:
         """Return the Lightning loggers of one stage, besides its CSV file."""
@@ -80,16 +94,86 @@ class RunLog(AbstractContextManager["RunLog"]):
         return chosen
 
     def finished(self, summary: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
-        """Log the comparison table, every arm's figures, what was mined, and some pictures."""
+        """Log the comparison, every arm's figures, what was mined, curves, pictures, and artifacts if asked.
+
+        Args:
+            summary: as in ``summary.json``.
+            pictures: JPEG by caption; boxes are drawn in the colours of hem.reporting.strips.
+        """
+        if not self._log.active:
+            return
         self._log.comparison(summary)
-        flat = {
-            f"{arm}/{figure}": value
-            for arm, figures in summary["arms"].items()
-            for figure, value in figures.items()
-            if value is None or isinstance(value, int | float)
-        }
-        mining = {f"mining/{k}": v for k, v in summary["mining"].items() if isinstance(v, int | float)}
-        self._log.summary({**flat, **mining})
-        for caption, data in pictures.items():
-            if not self._log.picture("mined", data, caption):
-                break
+        self._log.summary({**_arm_figures(summary), **_mining_figures(summary), **self._weights()})
+        self._curves()
+        self._log.pictures("mined", pictures)
+        for path, name, kind in self._artifacts(summary):
+            self._log.artifact(path, name, kind)
+
+    def _weights(self) -> dict[str, float]:
+        """Return the mean weight of the chosen preset's examples by kind."""
+        path = self._run / "hard_examples.parquet"
+        weights: dict[str, list[float]] = {}
+        for example in load_examples(path)[0] if path.is_file() else ():
+            weights.setdefault(example.kind.value, []).append(example.weight)
+        return {f"mining/mean_weight_{kind}": sum(all_) / len(all_) for kind, all_ in weights.items()}
+
+    def _curves(self) -> None:
+        path = self._run / "measured.json"
+        if not path.is_file():
+            return
+        measured = read_json(path, "measured")
+        columns = ["arm", "recall", "precision", "false_alarms_per_minute", "threshold"]
+        rows = [
+            [arm, *point]
+            for arm, curve in measured["curves"].items()
+            for point in zip(*(curve[name] for name in (*columns[1:4], "thresholds")), strict=True)
+        ]
+        if rows:
+            self._log.table("curves", columns, rows)
+        mined = [
+            [kind, *point]
+            for kind, curve in measured["purity_yield"].items()
+            for point in zip(curve["count"], curve["purity"], strict=True)
+        ]
+        if mined:
+            self._log.table("purity_against_yield", ["kind", "mined", "purity"], mined)
+
+    def _artifacts(self, summary: Mapping[str, Any]) -> list[tuple[Path, str, str]]:
+        """Return (path, name, kind) of what the settings ask to keep in W&B."""
+        path = self._run / "stages.json"
+        if not self._settings.artifacts or not path.is_file():
+            return []
+        start = f"{summary['name']}-seed{summary['seed']}"
+        checkpoints = read_json(path, "stages")["checkpoints"]
+        found: list[tuple[Path, str, str]] = []
+        for arm, checkpoint in checkpoints.items():
+            if "checkpoints" in self._settings.artifacts:
+                found.append((Path(checkpoint), f"{start}-{arm}-checkpoint", "model"))
+            if "replay" in self._settings.artifacts:
+                rounds = sorted((Path(checkpoint).parent / "replay").glob("round_*"))
+                found += [(one, f"{start}-{arm}-{one.name}", "replay") for one in rounds]
+        return found
+
+
+def _arm_figures(summary: Mapping[str, Any]) -> dict[str, float | int]:
+    return {
+        f"{arm}/{figure}": value
+        for arm, figures in summary["arms"].items()
+        for figure, value in figures.items()
+        if isinstance(value, int | float)
+    }
+
+
+def _mining_figures(summary: Mapping[str, Any]) -> dict[str, float | int]:
+    """Return counts and purity: of the chosen preset under ``mining/``, of each arm under its name."""
+    parts = {"mining": summary["mining"], **_named(summary.get("mining_by_arm") or {})}
+    return {
+        f"{name}/{key}": value
+        for name, figures in parts.items()
+        for key, value in figures.items()
+        if isinstance(value, int | float)
+    }
+
+
+def _named(by_arm: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {f"{arm}/mining": figures for arm, figures in by_arm.items()}

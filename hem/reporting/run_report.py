@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
+from hem import __version__
 from hem.artifacts import load_detections, load_examples, read_json, whole_file
 from hem.errors import HemError
 from hem.reporting import plots
 from hem.reporting.page import PageReport, write_page
+from hem.reporting.shown import listed, with_neighbours, with_strips
 from hem.reporting.strips import (
     MarkedBox,
     before_after,
@@ -27,7 +31,6 @@ from hem.structures import HardExample, Kind, VideoDetections, VideoInfo
 from hem.video.stream import reread_frames
 
 AROUND = 2  # frames shown before and after the mined one
-MOST_STRIPS = 240  # of each run; each costs five decoded frames and some 10 kB
 MOST_PAIRS = 8
 
 
@@ -75,7 +78,11 @@ def write_report(run: Path) -> tuple[PageReport, dict[str, bytes]]:
     """Write ``report.html`` and ``plots/`` into a run directory; return it and a few strips by caption."""
     files = read_run(run)
     problems = [f"{one['path']}: {one['reason']}" for one in files.summary["skipped"]]
-    strips = _strips(files, problems)
+    right: dict[str, bool] = files.measured["right"]
+    chosen = with_strips(files.examples, right)
+    strips = _strips(files, chosen, problems)
+    known = with_neighbours(chosen, files.evidence)
+    shown, notes = listed(files.examples, chosen)
     pictures = _plots(files)
     (run / "plots").mkdir(exist_ok=True)
     for caption, data in pictures.items():
@@ -84,51 +91,70 @@ def write_report(run: Path) -> tuple[PageReport, dict[str, bytes]]:
     report = write_page(
         run / "report.html",
         files.summary,
-        examples=files.examples,
+        examples=[known.get(example.example_id, example) for example in shown],
+        mined=sum(example.kind is not Kind.IGNORE for example in files.examples),
         strips=strips,
         plots=pictures,
         before_after=_pairs(files, problems),
         class_names=files.class_names,
-        truth=files.measured["right"],
-        run=_about(files),
+        truth=right,
+        run=_about(files, run),
         config_text=json.dumps(files.config, indent=2),
-        videos=files.measured["video_rows"],
+        videos=_video_rows(files),
         problems=problems,
+        notes=notes,
         title=f"hem: {files.summary['name']}",
     )
     captions = {example.example_id: _caption(example) for example in files.examples}
     return report, {captions[example_id]: data for example_id, data in strips.items()}
 
 
-def _about(files: RunFiles) -> dict[str, object]:
+def _about(files: RunFiles, run: Path) -> dict[str, object]:
     about: dict[str, object] = {
+        "command": _command(run),
         "experiment": files.summary["name"],
         "seed": files.summary["seed"],
         "control": files.summary["control"],
         "detector": str(files.config["detector"].get("_target_", "")),
+        "data": str(files.config["data"].get("_target_", "")),
         "mining": str(files.config["mining"].get("_target_", "")),
-        "Python, torch": f"{platform.python_version()}, {torch.__version__}",
+        "extra steps of every arm": files.config["trainer"]["extra"]["steps"],
+        "hem, Python, torch": f"{__version__}, {platform.python_version()}, {torch.__version__}",
     }
+    about = {name: value for name, value in about.items() if value}
     return {**about, "note": files.summary["note"]} if files.summary["note"] else about
+
+
+def _command(run: Path) -> str | None:
+    """Return the command that Hydra noted, or None for a run that was not started from a terminal."""
+    path = run / ".hydra" / "overrides.yaml"
+    if not path.is_file():
+        return None
+    given = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    return " ".join(["python -m hem.train", *(shlex.quote(str(one)) for one in given)])
+
+
+def _video_rows(files: RunFiles) -> list[dict[str, object]]:
+    """Return a row for each video: what was mined there, and how much of it the truth calls right."""
+    right = files.measured["right"]
+    rows: list[dict[str, object]] = []
+    for row in files.measured["video_rows"]:
+        one: dict[str, object] = {name.replace("_", " "): value for name, value in row.items()}
+        for kind in (Kind.HARD_NEGATIVE, Kind.HARD_POSITIVE):
+            mine = [e for e in files.examples if e.kind is kind and e.video_id == row["video"]]
+            known = [right[e.example_id] for e in mine if e.example_id in right]
+            if right:
+                share = f"{sum(known)} of {len(known)}" if known else None
+                one[f"right {kind.value.replace('_', ' ')}s"] = share
+        rows.append(one)
+    return rows
 
 
 def _caption(example: HardExample) -> str:
     return f"{example.kind.value} {example.video_id} frame {example.frame_index} ({example.rule})"
 
 
-def _chosen(examples: Sequence[HardExample]) -> list[HardExample]:
-    """Return the surest examples of each kind that teaches, in equal parts."""
-    kinds = (Kind.HARD_NEGATIVE, Kind.HARD_POSITIVE, Kind.PSEUDO_LABEL)
-    share = MOST_STRIPS // len(kinds)
-    chosen: list[HardExample] = []
-    for kind in kinds:
-        ranked = sorted((e for e in examples if e.kind is kind), key=lambda e: (-e.weight, e.example_id))
-        chosen += ranked[:share]
-    return chosen
-
-
-def _strips(files: RunFiles, problems: list[str]) -> dict[str, bytes]:
-    chosen = _chosen(files.examples)
+def _strips(files: RunFiles, chosen: Sequence[HardExample], problems: list[str]) -> dict[str, bytes]:
     by_frame: dict[tuple[str, int], list[HardExample]] = {}
     for example in files.examples:
         by_frame.setdefault((example.video_id, example.frame_index), []).append(example)
@@ -195,7 +221,7 @@ def _plots(files: RunFiles) -> dict[str, bytes]:
         lines = {rule: (c["count"], c["purity"]) for rule, c in purity.items()}
         base = files.summary["mining"].get("false_share_of_detections")
         ends = {
-            rule: (float(c["count"][-1]), float(c["purity"][-1]), "as mined")
+            rule: (float(c["count"][-1]), float(c["purity"][-1]), _threshold(rule, files.config["mining"]))
             for rule, c in purity.items()
             if c["count"]
         }
@@ -205,10 +231,18 @@ def _plots(files: RunFiles) -> dict[str, bytes]:
             [e.score for e in files.examples if e.kind is kind and e.score is not None]
         )
         for kind in Kind
+        if kind is not Kind.IGNORE  # they would dwarf what teaches
     }
     if any(len(values) for values in scores.values()):
         pictures["Scores of mined examples"] = plots.render(plots.score_histograms(scores))
     return pictures
+
+
+def _threshold(kind: str, mining: Mapping[str, Any]) -> str:
+    """Return the setting that decides most about a kind, as words for the mark on its curve."""
+    first = {"hard negative": "negative_response", "hard positive": "positive_response"}.get(kind, "")
+    name = first if first in mining else "score_threshold"
+    return f"{name} = {mining[name]:g}" if isinstance(mining.get(name), int | float) else "as mined"
 
 
 def _pairs(files: RunFiles, problems: list[str]) -> list[tuple[str, bytes]]:
@@ -222,6 +256,10 @@ def _pairs(files: RunFiles, problems: list[str]) -> list[tuple[str, bytes]]:
         if frame is None:
             continue
         marks = [[MarkedBox(tuple(box), "detection") for box in one[side]] for side in ("before", "after")]
-        caption = f"{video.video_id} frame {one['frame_index']}: baseline, then {one['arm']}"
+        counts = [f"{len(boxes)} box{'es' * (len(boxes) != 1)}" for boxes in marks]
+        caption = (
+            f"{video.video_id} frame {one['frame_index']}: "
+            f"baseline ({counts[0]}), then {one['arm']} ({counts[1]})"
+        )
         pairs.append((caption, before_after(frame, marks[0], marks[1])))
     return pairs

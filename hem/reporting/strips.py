@@ -175,6 +175,9 @@ def _draw(image: Pixels, mark: MarkedBox, scale: float, left: float = 0, top: fl
         for value, origin in zip(mark.box_xyxy, (left, top, left, top), strict=True)
     ]
     first, second = (corners[0], corners[1]), (corners[2], corners[3])
+    if mark.kind == Kind.IGNORE.value:  # there are many, and they must not hide what was mined
+        cv2.rectangle(image, first, second, COLOURS[mark.kind], 1)
+        return
     edge = 3 if mark.kind == "detection" else 4
     cv2.rectangle(image, first, second, (0, 0, 0), edge)  # a dark edge shows on any ground
     cv2.rectangle(image, first, second, COLOURS[mark.kind], 2)
@@ -219,11 +222,11 @@ def annotated(frame: Tensor, marks: Sequence[MarkedBox], *, width: int = 480, sc
     return image
 
 
-def _write(image: Pixels, text: str, place: tuple[float, float]) -> None:
+def _write(image: Pixels, text: str, place: tuple[float, float], size: float = 0.38) -> None:
     at = (round(place[0]), max(11, round(place[1])))
     font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(image, text, at, font, 0.38, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(image, text, at, font, 0.38, (255, 255, 255), 1, cv2.LINE_AA)
+    cv2.putText(image, text, at, font, size, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(image, text, at, font, size, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def before_after(
@@ -238,7 +241,7 @@ def before_after(
     while True:
         panels = [annotated(frame, marks, width=width) for marks in (before, after)]
         for panel, name in zip(panels, ("before", "after"), strict=True):
-            _write(panel, name, (5, panel.shape[0] - 6))
+            _write(panel, name, (6, panel.shape[0] - 8), size=0.7)
         data = _fitting_jpeg(_side_by_side(panels), max_bytes)
         smaller = int(width * _SHRINK)
         if len(data) <= max_bytes or smaller < 4 * _LEAST_SIDE:

@@ -74,8 +74,13 @@ class Row:
     cells: tuple[Cell, ...]
 
 
+def control_of(summary: Mapping[str, Any]) -> str:
+    """Return the arm that a summary's differences are taken to."""
+    return str(summary.get("control") or CONTROL)
+
+
 def comparison_rows(
-    summary: Mapping[str, Any], metrics: Sequence[Metric] = METRICS, control: str = CONTROL
+    summary: Mapping[str, Any], metrics: Sequence[Metric] = METRICS, control: str | None = None
 ) -> list[Row]:
     """Return the arms of a summary in order: baseline, control, then the others as they stand there.
 
@@ -84,8 +89,9 @@ def comparison_rows(
             minus the control; computed here where it is absent) and, optionally, ``intervals`` (by
             arm and figure, [low, high] of the difference).
         metrics: figures to show.
-        control: name of the arm that differences are taken from.
+        control: name of the arm that differences are taken from; None = the summary's own.
     """
+    control = control or control_of(summary)
     arms: Mapping[str, Mapping[str, Any]] = summary.get("arms") or {}
     first = [name for name in (BASELINE, control) if name in arms]
     rows = []
@@ -156,15 +162,17 @@ _STYLES = {"better": "green", "worse": "red", "same": "dim", "unclear": "yellow"
 
 
 def comparison_table(
-    summary: Mapping[str, Any], metrics: Sequence[Metric] = METRICS, control: str = CONTROL
+    summary: Mapping[str, Any], metrics: Sequence[Metric] = METRICS, control: str | None = None
 ) -> Table:
     """Return the comparison as a rich table; better differences green, worse red, unclear yellow.
 
     Figures that no arm has are left out. Names from the config are shown literally.
     """
+    control = control or control_of(summary)
     rows = comparison_rows(summary, metrics, control)
     seen = [i for i in range(len(metrics)) if any(row.cells[i].value is not None for row in rows)]
-    table = Table(title="Arms (difference to the control)", caption=_caption(rows, control, seen))
+    caption = Text(_caption(rows, control, seen, summary.get("note") or ""))  # literal: it quotes file names
+    table = Table(title="Arms (difference to the control)", caption=caption)
     table.add_column("arm", overflow="fold")
     for index in seen:
         arrow = "↑" if metrics[index].better == "higher" else "↓"
@@ -184,7 +192,7 @@ def comparison_table(
     return table
 
 
-def _caption(rows: Sequence[Row], control: str, seen: Sequence[int]) -> str:
+def _caption(rows: Sequence[Row], control: str, seen: Sequence[int], split: str) -> str:
     notes = ["↑ higher is better, ↓ lower"]
     if any(row.cells[i].value is None for row in rows for i in seen):
         notes.append(MISSING_MEANS)
@@ -192,7 +200,8 @@ def _caption(rows: Sequence[Row], control: str, seen: Sequence[int]) -> str:
         notes.append("[low, high] = interval of the difference")
     if rows and not any(row.role == "control" for row in rows) and any(row.role == "arm" for row in rows):
         notes.append(f"no arm {control!r} was run, so there are no differences")
-    return "; ".join(notes)
+    # what the split is worth ("same scene", a leak) belongs beside every figure
+    return "; ".join([*([split] if split else []), *notes])
 
 
 MINING: tuple[tuple[str, str, int], ...] = (
@@ -212,7 +221,19 @@ def mining_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     mining = summary.get("mining")
     if not mining:
         return []
-    return [(name, format_number(_number(mining.get(key)), digits)) for key, name, digits in MINING]
+    return [
+        (name, format_number(_number(mining.get(key)), digits) + _interval(mining, key))
+        for key, name, digits in MINING
+    ]
+
+
+def _interval(mining: Mapping[str, Any], key: str) -> str:
+    """Return the 95 % interval of a purity and the counts behind it, or nothing."""
+    kind = key.removeprefix("purity_").removesuffix("s")
+    found = (mining.get("purity") or {}).get(kind) if key.startswith("purity_") else None
+    if not found or found.get("low") is None or not found.get("count"):
+        return ""
+    return f" [{found['low']:.3f}, {found['high']:.3f}] ({found['hits']} of {found['count']})"
 
 
 def mining_table(summary: Mapping[str, Any]) -> Table | None:

@@ -56,9 +56,14 @@ class WandbLog:
 
     def picture(self, name: str, data: bytes, caption: str = "", step: int | None = None) -> bool:
         """Record a PNG or JPEG; False if the run's bound on pictures is reached or nothing is recorded."""
+        return self.pictures(name, {caption: data}, step) == 1
+
+    def pictures(self, name: str, by_caption: Mapping[str, bytes], step: int | None = None) -> int:
+        """Record PNGs or JPEGs beside each other; return how many the run's bound left room for."""
         if not self.active or self._pictures_left <= 0:
-            return False
-        self._pictures_left -= 1
+            return 0
+        taken = dict(list(by_caption.items())[: self._pictures_left])
+        self._pictures_left -= len(taken)
 
         def call() -> None:
             import io
@@ -66,11 +71,15 @@ class WandbLog:
             import wandb
             from PIL import Image
 
-            with Image.open(io.BytesIO(data)) as image:
-                self._run.log({name: wandb.Image(image.convert("RGB"), caption=caption)}, step=step)
+            shown = []
+            for caption, data in taken.items():
+                with Image.open(io.BytesIO(data)) as image:
+                    shown.append(wandb.Image(image.convert("RGB"), caption=caption))
+            self._run.log({name: shown if len(shown) > 1 else shown[0]}, step=step)
 
-        self._do(call)
-        return True
+        if taken:
+            self._do(call)
+        return len(taken)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Record a table."""

@@ -41,7 +41,7 @@ def save_checkpoint(
     state = {name: value.detach().cpu().contiguous() for name, value in detector.state_dict().items()}
     document = {
         "schema": SCHEMA,
-        "detector": dict(config),
+        "detector": detector.decided(config),
         "class_names": list(detector.class_names),
         "state_dict": state,
         "made_by": dict(made_by),

@@ -1,6 +1,7 @@
 """Labelled images, and mined frames on top of them, as Lightning batches."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import pytorch_lightning as pl
@@ -10,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from hem.replay.sampler import BatchPlan, MixedBatches
 from hem.structures import LabelledImage
 
-Augmentation = Callable[[LabelledImage, torch.Generator], LabelledImage]
+Augmentation = Callable[..., LabelledImage]
+"""Called with (sample, generator); if its ``needs_draw`` is true also with draw: generator -> a sample."""
 
 
 class ImageSource(Protocol):
@@ -25,24 +27,51 @@ class PlannedSamples(Dataset[LabelledImage]):
     """Looks one planned draw up and augments it with the draw's own seed.
 
     A draw is (from_replay, index, seed): the image, and the seed of everything random done to it, so
-    the sample does not depend on the process that loads it.
+    the sample does not depend on the process that loads it. An augmentation that joins images (a
+    mosaic) draws the others from where the first came from, with the same seed: labelled images meet
+    labelled images only, so that what a labelled draw gives never depends on what was mined.
+
+    Args:
+        labelled: the labelled images.
+        replay: the mined frames, or None.
+        augment: applied to each, or None.
+        replay_weights: (len(replay),), how likely each mined frame is to be drawn into a mosaic, as
+            for the batches themselves; empty for all alike.
     """
 
     def __init__(
-        self, labelled: ImageSource, replay: ImageSource | None, augment: Augmentation | None
+        self,
+        labelled: ImageSource,
+        replay: ImageSource | None,
+        augment: Augmentation | None,
+        replay_weights: Sequence[float] = (),
     ) -> None:
         self.labelled = labelled
         self.replay = replay
         self.augment = augment
+        self.replay_weights = torch.tensor(replay_weights, dtype=torch.float64)
 
     def __getitem__(self, draw: tuple[bool, int, int]) -> LabelledImage:
         from_replay, index, seed = draw
-        source = self.replay if from_replay else self.labelled
-        assert source is not None
-        sample = source[index]
+        sample = self._source(from_replay)[index]
         if self.augment is None:
             return sample
-        return self.augment(sample, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        if not getattr(self.augment, "needs_draw", False):
+            return self.augment(sample, generator)
+        return self.augment(sample, generator, partial(self._another, from_replay))
+
+    def _source(self, from_replay: bool) -> ImageSource:
+        source = self.replay if from_replay else self.labelled
+        assert source is not None
+        return source
+
+    def _another(self, from_replay: bool, generator: torch.Generator) -> LabelledImage:
+        """Return one more image of the same kind, drawn by ``generator``."""
+        source = self._source(from_replay)
+        if from_replay and len(self.replay_weights):
+            return source[int(torch.multinomial(self.replay_weights, 1, generator=generator))]
+        return source[int(torch.randint(len(source), (), generator=generator))]
 
 
 class MixedLoader:
@@ -163,5 +192,5 @@ class LabelledReplayData(pl.LightningDataModule):
             batches_per_epoch=self.batches_per_epoch,
         )
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        samples = PlannedSamples(self.labelled, self.replay, self.augment)
+        samples = PlannedSamples(self.labelled, self.replay, self.augment, self.replay_weights)
         return MixedLoader(samples, plans, epoch, self.batches_per_epoch, self.workers)

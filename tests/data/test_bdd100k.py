@@ -1,6 +1,6 @@
 import pytest
 
-from hem.data.bdd100k import Bdd100k
+from hem.data.bdd100k import Bdd100k, list_videos
 from hem.errors import HemError
 
 
@@ -30,3 +30,16 @@ def test_settings_and_absence(tmp_path, fake):
         Bdd100k(tmp_path, part="night")
     with pytest.raises(HemError, match="Detection 2020 Labels"):
         Bdd100k(tmp_path)
+
+
+def test_videos_of_the_other_conditions_are_listed(tmp_path, fake):
+    root = fake("bdd")
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    with pytest.raises(HemError, match="holds none of the 2 videos"):
+        list_videos(root, videos, tmp_path / "list.txt")
+    for name in ("0", "2"):  # of clear days, and of the night; that of the rain is not there
+        (videos / f"{name}.mov").write_bytes(b"x")
+    assert list_videos(root, videos, tmp_path / "list.txt") == 1
+    assert (tmp_path / "list.txt").read_text() == f"{videos.resolve() / '2.mov'}\n"
+    assert list_videos(root, videos, tmp_path / "list.txt", part="clear_day") == 1

@@ -1,7 +1,7 @@
 import pytest
 
 from hem.data.caltech import Caltech, caltech
-from hem.data.caltech_seq import extract_frames, read_seq
+from hem.data.caltech_seq import extract_frames, main, read_seq
 from hem.data.pedestrian import Reasonable, visible_share
 from hem.errors import HemError
 
@@ -74,3 +74,11 @@ def test_settings_are_checked(tmp_path):
         Caltech(tmp_path, sets=["set99"])
     with pytest.raises(HemError, match="extract_frames"):
         caltech(tmp_path / "nowhere")
+
+
+def test_frames_are_written_by_one_command(tmp_path, write_seq, capsys):
+    write_seq(tmp_path / "set00/V000.seq", frames=4)
+    assert main([str(tmp_path), "2"]) == 0
+    assert "2 frames written" in capsys.readouterr().out
+    assert main([str(tmp_path / "nowhere")]) == 2 and "set00.tar" in capsys.readouterr().err
+    assert main([]) == 2 and main([str(tmp_path), "x"]) == 2

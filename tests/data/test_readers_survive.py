@@ -170,3 +170,12 @@ def test_any_four_numbers_are_judged(tmp_path_factory, draw_picture, corners, po
     target = data.target(0)
     assert len(target.boxes_xyxy) + len(target.ignore_xyxy) + sum(data.skips.counts.values()) >= len(corners)
     assert bool((target.boxes_xyxy >= 0).all()) and bool((target.boxes_xyxy <= 64).all())
+
+
+def test_names_that_no_file_system_takes_are_refused(tmp_path):
+    from hem.data.reading import inside
+
+    assert inside(tmp_path, "a/" + "x" * 255) == tmp_path / "a" / ("x" * 255)
+    for name in ("a/" + "x" * 256, "é" * 128, "/".join(["ab"] * 342), "a\x00b", "", " ", "\ud800"):
+        with pytest.raises(HemError, match="not a legal file name"):
+            inside(tmp_path, name)

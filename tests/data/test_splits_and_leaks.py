@@ -1,11 +1,13 @@
+import shutil
+
 import pytest
 from PIL import Image
 
 from hem.data.base import DetectionDataset
-from hem.data.leaks import find_near_duplicates, leak_report
-from hem.data.mot_challenge import MotChallenge
+from hem.data.leaks import alike, equal_files, find_near_duplicates, leak_report, looks_of_images
+from hem.data.mot_challenge import MotChallenge, mot
 from hem.data.records import RawImage
-from hem.data.splits import part_of, split_by_group
+from hem.data.splits import part_of, split_by_group, split_in_time
 from hem.errors import HemError
 
 
@@ -87,3 +89,48 @@ def test_limits_are_checked(tmp_path, draw_picture):
     data = grouped(tmp_path, (2,), draw_picture)
     with pytest.raises(HemError, match="max_distance"):
         find_near_duplicates(data, data, max_distance=0.6)
+
+
+def test_a_split_in_time_is_marked_and_leaves_a_gap(fake, tmp_path, draw_picture):
+    data = grouped(tmp_path, (10, 5), draw_picture)
+    train, test = split_in_time(data, 0.4, gap=2)
+    assert train.image_ids == ("g0/0.png", "g0/1.png", "g0/2.png", "g0/3.png", "g1/0.png")
+    assert test.image_ids == ("g0/6.png", "g0/7.png", "g0/8.png", "g0/9.png", "g1/3.png", "g1/4.png")
+    for share, gap in ((0, 0), (1, 0), (0.5, -1), (0.4, 100)):
+        with pytest.raises(HemError, match="split in time"):
+            split_in_time(data, share, gap)
+    root = fake("mot")
+    with pytest.raises(HemError, match="not both"):
+        mot(root, ["B-02"], split_in_time=0.4)
+    with pytest.raises(HemError, match="leaves one side empty"):
+        mot(root, split_in_time=0.4)  # three frames, and a second between the two sides
+    assert mot(root, ["B-02"]).note == ""
+    folder = root / "A-01/img1"
+    for frame in range(4, 80):
+        shutil.copyfile(folder / "000001.jpg", folder / f"{frame:06d}.jpg")
+    bundle = mot(root, every=5, split_in_time=0.4)
+    assert bundle.note == "same scene"
+    last = max(bundle.train.image_ids)
+    assert int(min(name for name in bundle.test.image_ids if "A-01" in name)[-10:-4]) - int(last[-10:-4]) > 25
+
+
+def test_equal_files_are_found_among_all_images(tmp_path, draw_picture):
+    first, second = (grouped(tmp_path / name, (6,), draw_picture) for name in "ab")
+    for index in range(6):
+        draw_picture(tmp_path / f"b/g0/{index}.png", seed=500 + index)
+    assert equal_files(first, second) == [] and leak_report(first, second, 1) is None
+    shutil.copyfile(tmp_path / "a/g0/3.png", tmp_path / "b/g0/5.png")
+    assert equal_files(first, second) == [("g0/3.png", "g0/5.png")]
+    said = leak_report(first, second, 1)  # one image of each is looked at: the copy is found all the same
+    assert "1 pair(s) of files are equal, such as g0/3.png and g0/5.png" in said
+    assert "look the same" not in leak_report(first, second)  # said once
+
+
+def test_a_sample_is_spread_and_passes_over_damage(tmp_path, draw_picture):
+    data = grouped(tmp_path, (9,), draw_picture)
+    assert looks_of_images(data, 3).names == ("g0/0.png", "g0/4.png", "g0/8.png")
+    assert len(alike(looks_of_images(data, 3), looks_of_images(data))) == 3
+    (tmp_path / "g0/4.png").write_bytes(b"damage")
+    assert looks_of_images(data, 3).names == ("g0/0.png", "g0/8.png")
+    with pytest.raises(HemError, match="not a readable image"):
+        looks_of_images(data)

@@ -18,7 +18,7 @@ from hem.detectors.contract import (
     points_inside,
     to_labels,
 )
-from hem.detectors.losses import box_loss, focal, hardest, soft_cross_entropy
+from hem.detectors.losses import box_loss, focal, hardest, mined, soft_cross_entropy
 from hem.detectors.soft_labels import remap_scores, soften
 from hem.errors import HemError
 from hem.structures import Target
@@ -182,6 +182,39 @@ def test_soft_cross_entropy():
     torch.testing.assert_close(soft_cross_entropy(logits, labels, torch.ones(6)), plain)
     background = torch.nn.functional.cross_entropy(logits, labels * 0, reduction="none")
     torch.testing.assert_close(soft_cross_entropy(logits, labels, torch.zeros(6)), background)
+
+
+def test_soft_labels_are_each_of_their_own_class():
+    """Two positives of two classes: each class is aimed at its own score, the others at none."""
+    from hem.detectors.one_stage import _sigmoid_lesson
+
+    labels = labels_of(
+        boxes_xyxy=box((0, 0, 10, 10), (20, 20, 30, 30)),
+        labels=torch.tensor([1, 2]),
+        weights=torch.tensor([1.0, 0.5]),
+        soft_scores=torch.tensor([0.6, 0.9]),
+    )
+    matched, nothing = torch.tensor([1, 0, -1]), torch.zeros(3, dtype=torch.bool)
+    none = torch.zeros(0, 3, dtype=torch.bool)
+    weights, wanted = _sigmoid_lesson(labels, matched, none, nothing, 4, Contract())
+    torch.testing.assert_close(wanted, torch.tensor([[0, 0, 0.9, 0], [0, 0.6, 0, 0], [0, 0, 0, 0]]))
+    assert weights[:, 0].tolist() == [0.5, 1, 1]
+    half = _sigmoid_lesson(labels, matched, none, nothing, 4, Contract(soft_lambda=0.5))[1]
+    torch.testing.assert_close(half[0, 2], torch.tensor(0.95))
+    at = torch.tensor([[0.7, 1e-9, 0.3], [0.4, 0.6, 1e-9]]).log().requires_grad_()
+    soft_cross_entropy(at, torch.tensor([2, 1]), torch.tensor([0.3, 0.6])).sum().backward()
+    assert at.grad.abs().max() < 1e-6, "a softmax head's optimum: the score on its class, the rest background"
+
+
+def test_ohem_keeps_everything_but_easy_background():
+    losses = torch.tensor([[9.0], [1.0], [2.0], [3.0], [0.5], [4.0]])
+    weights = torch.tensor([[1.0], [1.0], [1.0], [1.0], [1.0], [0.0]])
+    matched = torch.tensor([-1, 0, -1, -1, -1, -1])
+    pairs = torch.tensor([[False, False, False, False, True, False]])
+    kept = mined(losses, weights, matched, pairs, 1.0, 0)[:, 0].tolist()
+    assert kept == [9.0, 1.0, 0.5, 4.0]  # one background for one positive; ignored rows have loss 0 anyway
+    assert mined(losses, weights, matched, pairs, 2.0, 0)[:, 0].tolist() == [9.0, 1.0, 3.0, 0.5, 4.0]
+    assert len(mined(losses, weights, matched, pairs, 1.0, 3)) == 6  # the minimum wins
 
 
 def test_hardest():

@@ -1,6 +1,8 @@
 """Every preset builds, trains a step and detects; torchvision's own models take torchvision's weights."""
 
 import os
+from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,21 @@ import torchvision
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from hem.config import OptimConfig
 from hem.detectors.ssd import SSDLite
 from hem.errors import HemError
 from hem.structures import Target
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "detector").glob("*.yaml"))
-SMALL = [name for name in PRESETS if name.startswith("small_")]
+WITHOUT = pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra detr (transformers)")
+
+
+def presets(small):
+    names = [name for name in PRESETS if name.startswith("small_") == small]
+    return [pytest.param(name, marks=WITHOUT) if "rtdetr" in name else name for name in names]
+
+
 SHARED = Path(os.environ.get("HEM_SHARED", ROOT.parent / "shared"))
 FOREIGN = SHARED / "data" / "weights" / "legacy_nanodet_m.ckpt"
 
@@ -41,18 +51,33 @@ def step_and_detect(detector, size=128):
     assert len(detector.detect(images, 0.5)) == 2
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", presets(small=True))
 def test_small_presets(name):
     step_and_detect(build(name))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in PRESETS if name not in SMALL])
+@pytest.mark.parametrize("name", presets(small=False))
 def test_large_presets(name):
-    more = {"weights": None, "backbone_weights": None}
-    if "ssd" not in name:
-        more |= {"min_size": 128, "max_size": 160}
+    more = {"weights": None}
+    if "rtdetr" in name:
+        more |= {"size": 128}
+    else:
+        more |= {"backbone_weights": None}
+        more |= {} if "ssd" in name else {"min_size": 128, "max_size": 160}
     step_and_detect(build(name, **more))
+
+
+def test_every_preset_has_a_learning_rate():
+    """The table beside the presets names each of them, and its settings are ones there are."""
+    table = (ROOT / "conf" / "detector" / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+    patterns = [row[1].strip().strip("`") for row in rows]
+    for name in PRESETS:
+        assert any(fnmatch(name, pattern) for pattern in patterns), name
+    for row in rows:
+        given = dict(part.split("=") for part in row[2].split("`")[1].split())
+        assert OptimConfig(**given).lr > float(row[3]) > 0
 
 
 def test_without_a_network_the_error_says_how(monkeypatch):
@@ -88,6 +113,11 @@ def test_plain_torchvision_checkpoint(tmp_path):
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in body.modules())
     assert not next(body.parameters()).requires_grad
     assert ours.settings["backbone_norm"] == "frozen" and ours.settings["trainable_layers"] == 3
+    config = ours.decided({"weights": "theirs.pth", "replace_head": False})
+    assert config["backbone_norm"] == "frozen" and config["trainable_layers"] == 3
+    rebuilt = build("faster_rcnn_mobilenet_320", **(config | {"weights": None}))
+    learns = [parameter.requires_grad for parameter in ours.parameters()]
+    assert [parameter.requires_grad for parameter in rebuilt.parameters()] == learns
     save_detector(tmp_path / "ours.pt", ours)
     again = load_detector(tmp_path / "ours.pt")
     assert again.digest() == ours.digest()

@@ -8,7 +8,6 @@ import torch
 from hem.detectors import contract
 from hem.structures import Target
 
-FAMILIES = ("faster_rcnn", "retinanet", "fcos", "ssd")
 POSITIVE = torch.tensor([[8.0, 8.0, 44.0, 40.0]])
 ELSEWHERE = torch.tensor([[50.0, 50.0, 86.0, 86.0]])
 EVERYWHERE = torch.tensor([[-100.0, -100.0, 300.0, 300.0]])
@@ -41,9 +40,11 @@ def gradients_of(detector, images, targets, seed=1, names=None):
 
 
 CLASSIFIERS = ("loss_classifier", "loss_objectness", "classification")
+CLASSIFIERS += ("loss_vfl", "loss_vfl_aux", "loss_vfl_dn")
+TORCHVISION = ("faster_rcnn", "retinanet", "fcos", "ssd", "ssd300")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TORCHVISION)
 def test_fully_labelled_is_upstream(tiny, family, images, labelled):
     """1: plain targets, and the contract's own path on plain targets, give upstream's loss."""
     detector = still(tiny(family, prior=0.3) if family in ("faster_rcnn", "ssd") else tiny(family))
@@ -77,7 +78,6 @@ def test_fully_labelled_is_upstream(tiny, family, images, labelled):
         torch.testing.assert_close(general[name], loss, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_weight_zero_is_an_ignore_region(tiny, family, images):
     """2: a box of weight 0 and that box as an ignore region teach the same."""
     detector = still(tiny(family))
@@ -90,7 +90,6 @@ def test_weight_zero_is_an_ignore_region(tiny, family, images):
     assert not torch.allclose(first, gradients_of(detector, images[:1], [full]))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_weights_scale_positive_gradients(tiny, family, images):
     """Weights scale what a positive teaches, and normalisers do not see them."""
     detector = still(tiny(family))
@@ -104,7 +103,6 @@ def test_weights_scale_positive_gradients(tiny, family, images):
     torch.testing.assert_close(one(0.25), single * 0.25, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_ignore_regions_are_silent(tiny, family, images):
     """3: nothing inside an ignore region gives a classification gradient."""
     detector = still(tiny(family))
@@ -123,16 +121,15 @@ def hard(weight=1.0, label=0, boxes=ELSEWHERE, ignore=EVERYWHERE):
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("label", [0, 1])
 def test_hard_negative_always_teaches(tiny, family, label, images):
     """4: a hard negative is always sampled (even under an ignore region); weight scales its gradient."""
     detector = still(tiny(family))
     single = gradients_of(detector, images[:1], [hard(1.0, label)])
     assert single.abs().sum() > 0
-    torch.testing.assert_close(
-        gradients_of(detector, images[:1], [hard(3.0, label)]), single * 3, rtol=1e-3, atol=1e-6
-    )
+    tripled = gradients_of(detector, images[:1], [hard(3.0, label)])
+    noise = 1e-6 * max(1.0, float(tripled.abs().max()))  # float32 sums of gradients of this size
+    torch.testing.assert_close(tripled, single * 3, rtol=1e-3, atol=noise)
     for seed in range(3):
         again = gradients_of(detector, images[:1], [hard(1.0, label)], seed=seed)
         torch.testing.assert_close(again, single)
@@ -147,27 +144,27 @@ def score_at(detector, image, box, label):
     return float(found.scores[near].max()) if bool(near.any()) else 0.0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_one_step_lowers_the_score(tiny, family, images):
     """4: a step on a hard negative lowers its class' score there."""
     detector = still(tiny(family, nms_iou=0.9, max_detections=2000))
-    # First taught to see an object there, so that there is a score to lower.
+    place = ELSEWHERE if family != "detr" else detector.detect(images[:1], 0.0)[0].boxes_xyxy[:1].float()
+    # First taught to see an object there, so that there is a score to lower (a query already does).
     teach = torch.optim.SGD(detector.parameters(), lr=0.05, momentum=0.9)
-    for _ in range(25):
+    for _ in range({"detr": 0, "ssd300": 8}.get(family, 25)):
         teach.zero_grad()
-        sum(losses_of(detector, images[:1], [Target(ELSEWHERE, torch.tensor([1]))]).values()).backward()
+        sum(losses_of(detector, images[:1], [Target(place, torch.tensor([1]))]).values()).backward()
         torch.nn.utils.clip_grad_norm_(detector.parameters(), 5.0)
         teach.step()
-    before = score_at(detector, images[0], ELSEWHERE, 1)
+    before = score_at(detector, images[0], place, 1)
     step = torch.optim.SGD(detector.parameters(), lr=0.01)
     step.zero_grad()
-    sum(losses_of(detector, images[:1], [hard(1.0, 1, ignore=torch.zeros(0, 4))]).values()).backward()
+    target = hard(1.0, 1, boxes=place, ignore=torch.zeros(0, 4))
+    sum(losses_of(detector, images[:1], [target]).values()).backward()
     step.step()
     assert before > 0.02
-    assert score_at(detector, images[0], ELSEWHERE, 1) < before
+    assert score_at(detector, images[0], place, 1) < before
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_negative_of_one_class_touches_it_alone(tiny, family, images):
     """A negative of class 1 gives no gradient to class 2's sigmoid output; softmax heads use p_1 alone."""
     if family in ("retinanet", "fcos"):
@@ -186,7 +183,6 @@ def test_negative_of_one_class_touches_it_alone(tiny, family, images):
     torch.testing.assert_close(everything, -logits.log_softmax(1)[:, 0])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_no_boxes(tiny, family, images):
     """5: no boxes at all: finite losses, no box loss."""
     detector = still(tiny(family))
@@ -196,9 +192,10 @@ def test_no_boxes(tiny, family, images):
         for name, loss in losses.items():
             if name not in CLASSIFIERS:
                 assert loss.item() == 0
+    sum(losses.values()).backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in detector.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_inputs_stay(tiny, family, images, labelled):
     """6: images and targets are never changed, and no gradient reaches them."""
     detector = tiny(family)
@@ -219,10 +216,11 @@ def test_inputs_stay(tiny, family, images, labelled):
     assert all(torch.equal(image, b) for image, b in zip(images, before[1], strict=True))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TORCHVISION)  # detr: its own test, where boxes fit
 def test_soft_scores_move_the_optimum(tiny, family, images):
     """Soft score 1 is the hard label; 0 turns the positive's classification round."""
-    detector = still(tiny(family))
+    # Without weights SSD300 is so sure of some class that, with two, both lessons push the other one down.
+    detector = still(tiny(family, class_names=("disc",)) if family == "ssd300" else tiny(family))
 
     def one(score):
         soft = None if score is None else torch.tensor([score])
@@ -235,18 +233,33 @@ def test_soft_scores_move_the_optimum(tiny, family, images):
     assert torch.dot(up, down) < 0
 
 
-@pytest.mark.parametrize("family", ("faster_rcnn", "retinanet", "fcos"))
+@pytest.mark.parametrize("family", ("faster_rcnn", "retinanet", "fcos", "detr"))
 def test_ohem_keeps_the_hardest(tiny, family, images, labelled):
-    detector = still(tiny(family, ohem=True))
+    keep = {"ohem_minimum": 4} if family == "detr" else {}
+    detector = still(tiny(family, ohem=True, **keep))
     usual = losses_of(still(tiny(family)), images, labelled)
     mined = losses_of(detector, images, labelled)
-    name = "loss_classifier" if family == "faster_rcnn" else "classification"
+    name = {"faster_rcnn": "loss_classifier", "detr": "loss_vfl"}.get(family, "classification")
     if family == "faster_rcnn":
         assert mined[name].item() != usual[name].item()
     else:
         assert 0 < mined[name].item() < usual[name].item()
     assert gradients_of(detector, images[:1], [Target(ignore_xyxy=EVERYWHERE)]).abs().max() == 0
     assert gradients_of(detector, images[:1], [hard()]).abs().sum() > 0
+
+
+@pytest.mark.parametrize("family", ("ssd", "ssd300"))
+def test_ssd_mines_online_by_construction(tiny, family, images, labelled):
+    """SSD's own quota: fewer background boxes for each positive, less loss; ignored ones never enter."""
+    for targets in (
+        labelled,
+        [replace(labelled[0], ignore_xyxy=torch.tensor([[0.0, 0, 3, 3]])), labelled[1]],
+    ):
+        few, many = (
+            losses_of(still(tiny(family, negative_ratio=ratio)), images, targets)["classification"].item()
+            for ratio in (0.5, 3.0)
+        )
+        assert 0 < few < many
 
 
 def test_hard_negatives_are_drawn_from_a_crowd(tiny, images):

@@ -10,10 +10,7 @@ from hem.detectors.backbones import BackboneSpec, build_body
 from hem.detectors.weights import fetch, find_prefix, load_detector, load_matching, save_detector
 from hem.errors import HemError
 
-FAMILIES = ("faster_rcnn", "retinanet", "fcos", "ssd")
 
-
-@pytest.mark.parametrize("family", FAMILIES)
 def test_three_kinds_of_checkpoint(tiny, family, tmp_path):
     source = tiny(family)
     torch.save(source.net.state_dict(), tmp_path / "plain.pth")
@@ -35,7 +32,6 @@ def test_three_kinds_of_checkpoint(tiny, family, tmp_path):
     assert all(float(p.detach().abs().max()) == 0 for p in emptied.parameters())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_other_classes_are_named(tiny, family, tmp_path):
     source = tiny(family, class_names=("face",))
     torch.save(source.net.state_dict(), tmp_path / "plain.pth")
@@ -46,7 +42,7 @@ def test_other_classes_are_named(tiny, family, tmp_path):
         tiny(family).load_weights(tmp_path / "hem.pt")
     fresh = tiny(family, seed=4)
     fresh.load_weights(tmp_path / "plain.pth", replace_head=True)
-    name = "backbone.body.conv_stem.weight" if family != "ssd" else "backbone.features.0.0.0.weight"
+    name = next(iter(source.net.state_dict()))  # a layer of the backbone in every family
     torch.testing.assert_close(fresh.net.state_dict()[name], source.net.state_dict()[name])
 
 

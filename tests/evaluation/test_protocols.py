@@ -113,6 +113,24 @@ def test_video_from_own_truth_with_purity(video_folder, make_truth):
     assert single["frames"] == 19 and "purity" not in single
 
 
+def test_video_by_class(tmp_path, make_detections, make_truth):
+    rows = [(k, A, 1, 0.9) for k in range(6)] + [(k, C, 2, 0.8) for k in range(4)]
+    found = make_detections(rows, 10, "a.mp4", class_names=("face", "car"))
+    save_detections(tmp_path / "pred" / "a.parquet", found)
+    made = make_truth([(k, A, 1) for k in range(8)], 10)
+    columns = {name: getattr(made, name) for name in
+               ("frame_index", "boxes_xyxy", "labels", "ignore", "object_id")}  # fmt: skip
+    header = {"video_id": "a.mp4", "class_names": ["face", "car"], "n_frames": 10, "unlabelled_frames": []}
+    write_table(tmp_path / "gt" / "a.mp4.parquet", "video_truth", columns, header=header)
+    result = run_protocol("video", tmp_path / "pred", tmp_path / "gt")
+    per_class = result.figures["per_class"]
+    assert per_class["face"]["recall_at_best_f1"] == pytest.approx(6 / 8)
+    assert per_class["face"]["false_alarms_per_frame_at_recall_0.5"] == 0
+    assert per_class["car"]["best_f1"] is None  # no car is there to be found
+    assert per_class["car"]["false_alarms_per_frame_at_recall_0.5"] is None
+    assert set(result.curves) == {"recall", "recall of face", "recall of car"}
+
+
 def test_video_without_truth_or_detections(video_folder, tmp_path):
     predictions, truth = video_folder
     with pytest.raises(HemError, match="holds no truth for any of"):
@@ -166,7 +184,9 @@ def test_noise_ends_in_a_named_error_or_a_figure(name, content, tmp_path_factory
 def test_every_config_names_its_protocol(path, tmp_path):
     config = OmegaConf.load(path)
     assert config.name == path.stem and config.name in SOURCES
-    options = {key: value for key, value in config.items() if not key.startswith("_")}
+    assert config.source == SOURCES[config.name] and SOURCES[config.name] in path.read_text()
+    told = ("source", "predictions_are", "ground_truth_is", "from_a_checkpoint")
+    assert all(config[key] for key in told)
+    options = {key: value for key, value in config.items() if key not in told}
     with pytest.raises(HemError, match="is not there"):  # every option is one that run_protocol takes
         run_protocol(predictions=tmp_path / "x", ground_truth=tmp_path, **options)
-    assert "Source:" in path.read_text()

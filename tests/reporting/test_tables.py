@@ -10,6 +10,7 @@ from hem.reporting.tables import (
     comparison_table,
     format_cell,
     format_number,
+    mining_rows,
     mining_table,
     print_comparison,
 )
@@ -141,3 +142,20 @@ def test_empty():
     assert comparison_rows({}) == []
     assert mining_table({}) is None
     assert comparison_table({}).row_count == 0
+
+
+def test_the_control_is_the_one_the_summary_names(summary):
+    summary["control"] = "flickers"
+    rows = {row.arm: row for row in comparison_rows(summary)}
+    assert (rows["flickers"].role, rows["continued"].role) == ("control", "arm")
+    assert rows["continued"].cells[0].difference == pytest.approx(-0.02)
+    assert list(rows) == ["baseline", "flickers", "continued", "flickers_and_gaps"]
+    assert comparison_rows(summary, control="continued")[1].arm == "continued"
+
+
+def test_purity_comes_with_its_interval(summary):
+    found = {"value": 0.885, "low": 0.78, "high": 0.94, "hits": 54, "count": 61}
+    summary["mining"]["purity"] = {"hard_negative": found, "hard_positive": {"low": None, "count": 0}}
+    rows = dict(mining_rows(summary))
+    assert next(v for k, v in rows.items() if "hard negatives (" in k) == "0.885 [0.780, 0.940] (54 of 61)"
+    assert next(v for k, v in rows.items() if "hard positives (" in k) == "\u2013"

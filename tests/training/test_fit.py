@@ -97,10 +97,20 @@ def test_accumulation_counts_optimiser_steps(tmp_path: Path, tiny, images) -> No
     assert len(watch.seen) == 2 * STAGE.steps
 
 
-def test_a_loss_that_is_not_finite_names_images_and_term(tmp_path: Path, tiny, images) -> None:
-    tiny.net.weight.data.fill_(float("nan"))
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_names_images_and_term(tmp_path: Path, tiny, images, value) -> None:
+    tiny.net.weight.data.fill_(value)
     with pytest.raises(HemError, match=r"loss square, drawn is not finite at step 0.*image-\d"):
         run(tmp_path, tiny, images, Watch(), trainer())
+
+
+def test_the_teacher_is_in_the_checkpoint(tmp_path: Path, tiny, images) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path, tiny, images, Watch(3), trainer(ema_decay=0.9))
+    saved = torch.load(tmp_path / RESUME_FILE, weights_only=True)["teacher"]
+    assert saved["updates"] == 2  # it follows a step when the next one begins, resumed or not
+    assert set(saved["network"]) == set(tiny.state_dict())
+    assert any(not torch.equal(value, tiny.state_dict()[name]) for name, value in saved["network"].items())
 
 
 def test_frozen_backbone_moves_only_later(tmp_path: Path, make_tiny, images) -> None:

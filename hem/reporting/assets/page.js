@@ -26,6 +26,8 @@
   const evidence = [...new Set(rows.flatMap((row) => Object.keys(row.evidence)))].sort();
   const value = (row, field) => {
     if (field.startsWith("evidence:")) return row.evidence[field.slice(9)] ?? null;
+    // right by the truth, then unknown, then wrong; within each by weight (hem.reporting.shown.best_first)
+    if (field === "quality") return (row.right === null ? 2 : row.right ? 4 : 0) + Math.min(row.weight ?? 0, 1.99);
     return row[field] ?? null;
   };
 
@@ -40,12 +42,15 @@
   fill(element("by-round"), "all rounds", distinct("round"));
   const numeric = ["weight", "score", "time", ...evidence.map((name) => "evidence:" + name)];
   const heading = (field) => words(field.replace("evidence:", ""));
+  const known = rows.some((row) => row.right !== null);
+  element("sort").append(new Option(known ? "best (truth, then weight)" : "best (weight)", "quality"));
   fill(element("sort"), null, ["weight", "score", "video", "time", ...numeric.slice(3)], heading);
   fill(element("range-field"), null, numeric, heading);
   const kinds = element("kinds");
-  for (const kind of distinct("kind")) {
+  const kindsThere = distinct("kind");  // ignore regions teach nothing, so they are shown on demand
+  for (const kind of kindsThere) {
     const label = make("label");
-    const box = Object.assign(make("input"), { type: "checkbox", defaultChecked: true, value: kind });
+    const box = Object.assign(make("input"), { type: "checkbox", defaultChecked: kind !== "ignore" || kindsThere.length === 1, value: kind });
     label.append(box, words(kind) + " (" + rows.filter((row) => row.kind === kind).length + ")");
     kinds.append(label);
   }

@@ -1,0 +1,89 @@
+"""Any callable mines: what it answers is checked and reaches mining unchanged."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from hem.detectors.wrapped import WrappedDetector
+from hem.errors import HemError
+
+FRAME = torch.zeros(3, 40, 60, dtype=torch.uint8)
+
+
+def wrap(answer, **more):
+    settings = {"class_names": ("cat", "dog"), "name": "test 1", **more}
+    return WrappedDetector(answer, **settings)
+
+
+def bright(images):
+    """A detector of two fixed boxes, the second fainter than the first."""
+    assert all(image.dtype == torch.float32 and image.max() <= 1 for image in images)
+    boxes = [[1, 2, 11, 12], [20, 5, 30, 25]]
+    return [{"boxes": boxes, "scores": [0.9, 0.2], "labels": [2, 1]} for _ in images]
+
+
+def test_a_function_answers():
+    found = wrap(bright).detect([FRAME, FRAME], floor_score=0.1)
+    assert len(found) == 2
+    assert found[0].boxes_xyxy.tolist() == [[1, 2, 11, 12], [20, 5, 30, 25]]
+    assert found[0].labels.tolist() == [2, 1]
+    assert found[0].scores.tolist() == pytest.approx([0.9, 0.2])
+    assert len(wrap(bright).detect([FRAME], floor_score=0.5)[0]) == 1
+
+
+def test_arrays_tensors_and_absent_labels():
+    answer = {"boxes": np.array([[0, 0, 5, 5]]), "scores": torch.tensor([0.5])}
+    (found,) = wrap(lambda images: [answer]).detect([FRAME])
+    assert found.labels.tolist() == [1]
+    (nothing,) = wrap(lambda images: [{"boxes": [], "scores": []}]).detect([FRAME])
+    assert len(nothing) == 0
+
+
+def test_a_torchvision_network_is_asked_as_it_is():
+    torch.manual_seed(0)
+    net = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, num_classes=3
+    )
+    detector = wrap(net)
+    net.train()
+    plenty = detector.detect([FRAME], floor_score=0.0)[0]
+    assert net.training  # left as it was
+    assert len(plenty) > 0  # torchvision's own threshold of 0.05 was lowered
+    net.eval()
+    with torch.no_grad():
+        (own,) = net([FRAME.float() / 255])
+    assert sorted(plenty.scores.tolist()) == pytest.approx(sorted(own["scores"].double().tolist()))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([], "1 images must give as many answers, got 0"),
+        (None, "got NoneType"),
+        ([{"scores": []}], "with boxes and scores"),
+        ([{"boxes": [[0, 0, 1, 1]], "scores": []}], "1 boxes, 0 scores"),
+        ([{"boxes": [[0, 0, 1, 1]], "scores": [1.0], "labels": [3]}], "label 3, but class_names has 2"),
+    ],
+)
+def test_a_wrong_answer_is_named(answer, words):
+    with pytest.raises(HemError, match=words):
+        wrap(lambda images: answer).detect([FRAME])
+
+
+def test_identity_follows_name_and_weights():
+    net = nn.Linear(2, 2)
+    first = wrap(net).digest()
+    assert wrap(net).digest() == first != wrap(net, name="test 2").digest()
+    with torch.no_grad():
+        net.weight += 1
+    assert wrap(net).digest() != first
+    assert wrap(bright).digest() == wrap(bright).digest()
+
+
+def test_it_does_not_train_and_needs_a_name():
+    with pytest.raises(HemError, match="cannot be trained"):
+        wrap(bright)([FRAME], [])
+    with pytest.raises(HemError, match="name"):
+        wrap(bright, name="")
