@@ -195,7 +195,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
             limits.min_track,
         )
     # without an answer the video alone decides, unless answers were to be had and are needed
-    alone = negative & (not (response.needs_answer and bool(evidence.collected.variants)))
+    alone = negative & (not (response.needs_answer and evidence.elicit_calls > 0))
     is_negative = confident & np.where(known, low | (negative & ~high), alone)
     sure = confident & (found.scores >= limits.label_score)
     is_pseudo = sure & ~is_negative & np.where(known, high & ~negative, pseudo)
