@@ -202,7 +202,9 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     is_positive = known & doubtful & ~sure & ~negative & high & tracked
     rest = (known & (found.scores >= limits.ignore_score)) | (~known & (ignore | negative))
     verdict = np.select([is_negative, is_positive, is_pseudo, rest], [NEGATIVE, POSITIVE, PSEUDO, IGNORE], -1)
-    verdict = with_clear_negatives(evidence, verdict, limits.neighbour_threshold, response.clear_iou)
+    # what the video alone calls false was isolated from its neighbours already
+    clear = with_clear_negatives(evidence, verdict, limits.neighbour_threshold, response.clear_iou)
+    verdict = np.where(known, clear, verdict)
     by_answer = response_weight(answers, response)
     weights = np.where(
         verdict == NEGATIVE,

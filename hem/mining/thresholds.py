@@ -111,10 +111,10 @@ class ElicitedThresholds:
         positive_response: one at or above it is a pseudo-label; a doubtful detection at or above it
             that lies on a track or in a gap is a hard positive. Lower: more, less pure.
         min_variants: answers that the mean must rest on.
-        clear_iou: in [0, 1]; a hard negative that overlaps a surer detection, which is not one itself,
-            by more than this becomes an ignore region: such a box is often a badly placed box of a
-            true object, and calling its place background teaches a dense detector to lose the
-            object. Higher: more negatives, of which more lie on objects; 1 lifts the rule.
+        clear_iou: in [0, 1]; a hard negative by its answers that overlaps a surer detection, which is
+            not one itself, by more than this becomes an ignore region: such a box is often a badly
+            placed box of a true object, and calling its place background teaches a dense detector to
+            lose the object. Higher: more negatives, of which more lie on objects; 1 lifts the rule.
         needs_answer: `hem` alone: where the pass asked the detector at all, a hard negative in a frame
             that was not asked about is an ignore region, however the video looks. A smooth detector's
             isolated detections are often true objects that wobble round the threshold, so False gives
