@@ -1,6 +1,7 @@
 """Every experiment that is named: composed as written, and run on fake data of the real folder shape."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from hem import export
 from hem.building import build_detector
 from hem.compose import conf_dir
-from hem.config import EvaluateConfig, ExportConfig, TrainConfig, check
+from hem.config import EvaluateConfig, TrainConfig, check
 from hem.data.coco_json import CocoJson
 from hem.evaluate import evaluate
-from hem.export import export
 from hem.instantiate import check_arguments, locate
 from hem.reporting.run_log import RunLog
 from hem.reporting.steps import Steps
@@ -251,7 +252,7 @@ def test_one_step_of_every_experiment(tmp_path: Path, name: str) -> None:
     assert document["mining"]["frames"] == 12
 
 
-def test_coco_dog_runs_the_whole_loop(tmp_path: Path) -> None:
+def test_coco_dog_runs_the_whole_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_coco(tmp_path / "data")
     videos = film(tmp_path / "videos", count=2)
     more = ["trainer.baseline.steps=6", "trainer.extra.steps=3", "trainer.baseline.batch_size=2"]
@@ -289,8 +290,9 @@ def test_coco_dog_runs_the_whole_loop(tmp_path: Path) -> None:
     images = len(list((arm / "replay").rglob("*.png")))
     assert images > 0
     for form in ("coco", "yolo"):
-        settings = {"replay": str(arm / "replay"), "format": form, "output_dir": str(tmp_path / form)}
-        export(check(ExportConfig, settings))
+        given = [f"replay={arm / 'replay'}", f"format={form}", f"output_dir={tmp_path / form}"]
+        monkeypatch.setattr(sys, "argv", ["hem export", *given])
+        export.main()
         lost = (tmp_path / form / "NOT_CARRIED.txt").read_text()
         assert all(word in lost for word in ("hard negatives", "weights", "ignore regions"))
         assert len(list((tmp_path / form / "images").iterdir())) == images
