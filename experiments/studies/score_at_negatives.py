@@ -46,7 +46,7 @@ from hem.training.video_data import VideoData
 ARMS = ("baseline", "continued", "flickers", "flickers_and_gaps")
 CONTROL = "continued"
 IOU = 0.5
-# What each family is trained with besides the quickstart's own settings (written for small_fcos).
+# What each family is trained with besides the quickstart's own settings (written for FCOS).
 DETECTORS: dict[str, tuple[str, ...]] = {
     "small_faster_rcnn": ("trainer.baseline.optim.lr=0.003", "trainer.extra.optim.lr=0.001"),
     "small_retinanet": ("trainer.baseline.optim.lr=0.003", "trainer.extra.optim.lr=0.001"),
