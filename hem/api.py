@@ -235,7 +235,7 @@ def _from_detections(
                 _file_for(detections, video, len(data.videos)), video, source, class_names
             )
             kept = replace(settings, floor_score=float("-inf"))
-            with data.source(video) as frames:
+            with data.source(video, grey=True) as frames:
                 evidence = collect_evidence(
                     counted(frames, show), found, None, kept, gaps=lambda: frames.report().gaps
                 )
@@ -295,13 +295,13 @@ def stream_video(
         only=only,
         guard=settings.guard,
         stall_s=settings.stall_s,
+        grey=True,
     ) as source:
         batches = iter(source)
 
         def pictures(_: object) -> Iterator[tuple[int, NDArray[np.uint8]]]:
             for batch in batches:
-                packed = batch.frames.permute(0, 2, 3, 1).cpu().numpy()
-                yield from zip(batch.frame_indices.tolist(), packed, strict=True)
+                yield from zip(batch.frame_indices.tolist(), batch.frames[:, 0].cpu().numpy(), strict=True)
 
         table = stream_paper(detections, pictures, thresholds)
         for _ in batches:  # to the end: damage behind the last candidate is reported too

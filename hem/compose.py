@@ -1,7 +1,7 @@
 """From the command line to checked values: the only module, with the entry points, that knows Hydra."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -95,15 +95,3 @@ def group_file(group: str, name: str) -> dict[str, Any]:
     values = plain(loaded)
     values.pop("defaults", None)
     return values
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted keys in which two configurations differ."""
-    keys: list[str] = []
-    for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            keys += differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            keys.append(f"{prefix}{key}")
-    return keys

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hem.command_line import check_overrides, choices, completion_script, files, help_text, rows_of
-from hem.compose import conf_dir, differences, group_file
+from hem.compose import conf_dir, group_file
 from hem.config import TrainConfig, check, suggest
 from hem.errors import HemError
 from hem.instantiate import instantiate, locate
@@ -108,10 +108,6 @@ def test_every_group_file_is_found_and_a_wrong_name_lists_them() -> None:
     assert (conf_dir() / "train.yaml").is_file()
 
 
-def test_differences_are_dotted() -> None:
-    assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 1}) == ["a.c", "d"]
-
-
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -138,6 +134,14 @@ def test_a_mistyped_key_suggests_the_right_one(override: str, words: str) -> Non
         check_overrides("train", ["seed=1", override])
 
 
+def complaint(command: str, arguments: list[str]) -> str | None:
+    try:
+        check_overrides(command, arguments)
+    except HemError as error:
+        return str(error)
+    return None
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -149,7 +153,7 @@ def test_a_mistyped_key_suggests_the_right_one(override: str, words: str) -> Non
     ],
 )
 def test_what_is_right_passes(overrides: list[str]) -> None:
-    check_overrides("train", overrides)
+    assert complaint("train", overrides) is None
 
 
 def test_every_command_of_the_readme_is_accepted() -> None:
@@ -167,7 +171,7 @@ def test_every_command_of_the_readme_is_accepted() -> None:
         "train -m +experiment=quickstart mining.score_threshold=0.3,0.4 detector=small_fcos,small_ssdlite",
     ):
         command, *given = line.split()
-        check_overrides(command, given)
+        assert complaint(command, given) is None
 
 
 def test_a_mistyped_key_ends_the_command_before_anything_is_made(tmp_path: Path) -> None:

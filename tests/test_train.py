@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -116,13 +115,10 @@ def test_a_killed_run_goes_on_after_its_last_finished_stage(tmp_path: Path, worl
 
 
 SLOW = pytest.mark.slow
-NEEDS_TRANSFORMERS = pytest.mark.skipif(
-    find_spec("transformers") is None, reason="needs the extra `detr` (transformers)"
-)
 SMALL_DETECTORS = [
     "small_retinanet",
     *(pytest.param(name, marks=SLOW) for name in ("small_faster_rcnn", "small_fcos", "small_ssdlite")),
-    pytest.param("small_rtdetr", marks=[SLOW, NEEDS_TRANSFORMERS]),
+    pytest.param("small_rtdetr", marks=[SLOW, pytest.mark.detr]),
 ]
 
 

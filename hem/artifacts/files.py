@@ -105,11 +105,24 @@ def write_json(
     """
     document = {"schema": f"hem/{kind}/{version}", "made_by": dict(made_by or {}), **payload}
     try:
-        text = json.dumps(document, indent=1, allow_nan=False, default=_plain)
+        text = _text(document)
     except ValueError as error:
         raise HemError(f"{path}: a number that is not finite cannot be written; use null") from error
     with whole_file(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    """Return the document for people and line tools: long tables one row a line, the rest indented."""
+    entries = []
+    for key, value in document.items():
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            rows = (json.dumps(row, allow_nan=False, default=_plain) for row in value)
+            body = "[\n  " + ",\n  ".join(rows) + "\n ]"
+        else:
+            body = json.dumps(value, indent=1, allow_nan=False, default=_plain).replace("\n", "\n ")
+        entries.append(f" {json.dumps(str(key))}: {body}")
+    return "{\n" + ",\n".join(entries) + "\n}"
 
 
 def read_json(path: Path, kind: str, *, version: int = 1) -> dict[str, Any]:

@@ -81,8 +81,13 @@ def _raw(
     return raw, Pedestrian(left, top, width, height, visible, not pedestrian)
 
 
-def _extra(rows: Sequence[tuple[RawBox, Pedestrian]]) -> dict[str, list[Pedestrian]]:
-    return {"pedestrians": [one for _, one in rows if all(abs(value) < _FAR for value in one[:4])]}
+def _raw_image(
+    file: str, rows: Sequence[tuple[RawBox, Pedestrian]], source: Path, size: tuple[int, int], city: str
+) -> RawImage:
+    pedestrians = [one for _, one in rows if all(abs(value) < _FAR for value in one[:4])]
+    boxes = [box for box, _ in rows]
+    extra = {"pedestrians": pedestrians}
+    return RawImage(f"leftImg8bit/{file}", boxes, str(source), size, group=city, extra=extra)
 
 
 def _from_json(root: Path, folder: Path, split: str, rules: Reasonable) -> Iterator[RawImage]:
@@ -103,14 +108,7 @@ def _from_json(root: Path, folder: Path, split: str, rules: Reasonable) -> Itera
             boxes.append(_raw(box, part, pedestrian, rules, f"objects[{row}]"))
         city = path.parent.name
         stem = path.name.replace("_gtBboxCityPersons.json", "_leftImg8bit.png")
-        yield RawImage(
-            f"leftImg8bit/{split}/{city}/{stem}",
-            [box for box, _ in boxes],
-            str(path),
-            size,
-            group=city,
-            extra=_extra(boxes),
-        )
+        yield _raw_image(f"{split}/{city}/{stem}", boxes, path, size, city)
 
 
 def _four(item: object, key: str, where: str) -> list[float]:
@@ -136,11 +134,4 @@ def _from_mat(path: Path, split: str, rules: Reasonable) -> Iterator[RawImage]:
             for index, one in enumerate(rows.reshape(-1, 10).astype(float).tolist())
         ]
         # the files spell one city in two ways
-        yield RawImage(
-            f"leftImg8bit/{split}/{city.lower()}/{file}",
-            [box for box, _ in boxes],
-            str(path),
-            _SIZE,
-            group=city,
-            extra=_extra(boxes),
-        )
+        yield _raw_image(f"{split}/{city.lower()}/{file}", boxes, path, _SIZE, city)

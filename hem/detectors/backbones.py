@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,22 @@ class BackboneSpec:
     extra_levels: str = "pool"
     channels: int = 256
     trainable_layers: int | None = None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "BackboneSpec":
+        """Return the pyramid that a detector's settings ask for."""
+        return cls(
+            settings["backbone"],
+            **{
+                name: settings[f"backbone_{name}"]
+                for name in ("weights", "weights_prefix", "activation", "norm")
+            },
+            **{
+                name: settings[name]
+                for name in ("bn_momentum", "strides", "extra_levels", "trainable_layers")
+            },
+            channels=settings["fpn_channels"],
+        )
 
 
 class Pyramid(nn.Module):

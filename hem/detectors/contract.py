@@ -1,7 +1,7 @@
 """The Target contract, apart from any network: which anchor, proposal or point teaches what."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import torch
@@ -49,6 +49,11 @@ class Contract:
     ohem: bool = False
     ohem_ratio: float = 3.0
     ohem_minimum: int = 32
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Contract":
+        """Return the contract that a detector's settings ask for; what they leave out keeps its default."""
+        return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
 
     def __post_init__(self) -> None:
         if not 0 < self.ignore_ioa <= 1:

@@ -121,14 +121,7 @@ class FasterRCNN(Detector):
         ohem: bool = False,
     ) -> None:
         settings = settings_of(locals())
-        contract = Contract(
-            ignore_ioa=ignore_ioa,
-            soft_lambda=soft_lambda,
-            soft_temperature=soft_temperature,
-            negative_repeats=negative_repeats,
-            negative_jitter=negative_jitter,
-            ohem=ohem,
-        )
+        contract = Contract.of(settings)
         options: dict[str, Any] = {
             "image_mean": list(image_mean),
             "image_std": list(image_std),
@@ -149,19 +142,9 @@ class FasterRCNN(Detector):
         elif backbone == "vgg16":
             net = _vgg(classes, anchor_sizes or (128, 256, 512), aspect_ratios, options)
         else:
-            spec = BackboneSpec(
-                backbone,
-                backbone_weights,
-                backbone_weights_prefix,
-                backbone_activation,
-                backbone_norm,
-                bn_momentum,
-                strides,
-                extra_levels,
-                fpn_channels,
-                trainable_layers,
+            net = _generic(
+                BackboneSpec.of(settings), classes, anchor_sizes, aspect_ratios, representation, options
             )
-            net = _generic(spec, classes, anchor_sizes, aspect_ratios, representation, options)
         if prior is not None:
             set_prior(net.roi_heads.box_predictor.cls_score, prior)
         adopt(net.transform, PartialTransform)

@@ -77,14 +77,7 @@ class FCOS(Detector):
         ohem_minimum: int = 32,
     ) -> None:
         settings = settings_of(locals())
-        contract = Contract(
-            ignore_ioa=ignore_ioa,
-            soft_lambda=soft_lambda,
-            soft_temperature=soft_temperature,
-            ohem=ohem,
-            ohem_ratio=ohem_ratio,
-            ohem_minimum=ohem_minimum,
-        )
+        contract = Contract.of(settings)
         options: dict[str, Any] = {
             "min_size": min_size,
             "max_size": max_size,
@@ -98,19 +91,7 @@ class FCOS(Detector):
         if backbone == "resnet50_fpn":
             net = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=classes, **options)
         else:
-            spec = BackboneSpec(
-                backbone,
-                backbone_weights,
-                backbone_weights_prefix,
-                backbone_activation,
-                backbone_norm,
-                bn_momentum,
-                strides,
-                extra_levels,
-                fpn_channels,
-                trainable_layers,
-            )
-            net = _generic(spec, classes, head_convs, prior, options)
+            net = _generic(BackboneSpec.of(settings), classes, head_convs, prior, options)
         adopt(net.transform, PartialTransform)
         adopt(net.head, PartialFCOSHead, contract=contract, radius=centre_radius)
         super().__init__(net, class_names, settings)

@@ -104,14 +104,7 @@ class RetinaNet(Detector):
         ohem_minimum: int = 32,
     ) -> None:
         settings = settings_of(locals())
-        contract = Contract(
-            ignore_ioa=ignore_ioa,
-            soft_lambda=soft_lambda,
-            soft_temperature=soft_temperature,
-            ohem=ohem,
-            ohem_ratio=ohem_ratio,
-            ohem_minimum=ohem_minimum,
-        )
+        contract = Contract.of(settings)
         common: dict[str, Any] = {
             "min_size": min_size,
             "max_size": max_size,
@@ -124,19 +117,16 @@ class RetinaNet(Detector):
         if backbone in _OFFICIAL:
             net = _OFFICIAL[backbone][0](weights=None, weights_backbone=None, num_classes=classes, **common)
         else:
-            spec = BackboneSpec(
-                backbone,
-                backbone_weights,
-                backbone_weights_prefix,
-                backbone_activation,
-                backbone_norm,
-                bn_momentum,
-                strides,
-                extra_levels,
-                fpn_channels,
-                trainable_layers,
+            net = _generic(
+                BackboneSpec.of(settings),
+                classes,
+                anchor_sizes,
+                aspect_ratios,
+                head_convs,
+                head_norm,
+                prior,
+                common,
             )
-            net = _generic(spec, classes, anchor_sizes, aspect_ratios, head_convs, head_norm, prior, common)
         adopt(net.transform, PartialTransform)
         adopt(
             net.head,

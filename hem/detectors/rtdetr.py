@@ -95,14 +95,7 @@ class RTDETR(Detector):
         ohem_minimum: int = 32,
     ) -> None:
         settings = settings_of(locals())
-        contract = Contract(
-            ignore_ioa=ignore_ioa,
-            soft_lambda=soft_lambda,
-            soft_temperature=soft_temperature,
-            ohem=ohem,
-            ohem_ratio=ohem_ratio,
-            ohem_minimum=ohem_minimum,
-        )
+        contract = Contract.of(settings)
         _check(backbone, version, backbone_norm, size, queries, denoising, prior, max_detections)
         upstream = _transformers()
         if backbone_norm is None:

@@ -1,6 +1,6 @@
 """SSD300 on VGG16 (Liu et al., 2016) and SSDLite on MobileNetV3 (Howard et al., 2019)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -73,7 +73,7 @@ class SSD300(Detector):
             detections_per_img=max_detections,
             positive_fraction=_fraction(negative_ratio),
         )
-        _adopt(net, _contract(ignore_ioa, soft_lambda, soft_temperature, ohem))
+        _adopt(net, _contract(settings))
         super().__init__(net, class_names, settings)
         extractor = self.net.backbone
         body = nn.Sequential(*extractor.features.children(), *list(extractor.extra[0].children())[:-1])
@@ -167,7 +167,7 @@ class SSDLite(Detector):
             for module in head.classification_head.module_list:
                 _set_prior(module[-1], prior, classes)
         net = UpstreamSSD(extractor, boxes, (size, size), classes, head=head, **options)
-        _adopt(net, _contract(ignore_ioa, soft_lambda, soft_temperature, ohem))
+        _adopt(net, _contract(settings))
         super().__init__(net, class_names, settings)
         finish(self, _SSDLITE, features, mobilenet_stages(features))
 
@@ -205,15 +205,13 @@ def _fraction(negative_ratio: float) -> float:
     return 1 / (1 + negative_ratio)
 
 
-def _contract(ignore_ioa: float, soft_lambda: float, soft_temperature: float, ohem: bool) -> Contract:
-    if not ohem:
+def _contract(settings: Mapping[str, Any]) -> Contract:
+    if not settings["ohem"]:
         raise HemError(
             "detector.ohem=false: SSD's loss is online hard example mining by construction; choose "
             "negative_ratio, or another family"
         )
-    return Contract(
-        ignore_ioa=ignore_ioa, soft_lambda=soft_lambda, soft_temperature=soft_temperature, ohem=ohem
-    )
+    return Contract.of(settings)
 
 
 def _adopt(net: nn.Module, contract: Contract) -> None:

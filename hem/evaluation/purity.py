@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hem.errors import HemError
 from hem.evaluation.frames import pair_videos, seen_frames, video_frames
 from hem.ops.boxes import ioa_matrix, iou_matrix
+from hem.ops.intervals import Z_95, wilson
 from hem.structures import HardExample, Kind, VideoDetections, VideoTruth
 
 _IOU, _IGNORE_IOA = 0.5, 0.5
@@ -42,15 +43,11 @@ class Share:
         return {"value": self.value, "low": low, "high": high, "hits": self.hits, "count": self.count}
 
 
-def wilson_interval(hits: int, count: int, z: float = 1.959963984540054) -> tuple[float, float] | None:
+def wilson_interval(hits: int, count: int, z: float = Z_95) -> tuple[float, float] | None:
     """Return Wilson's score interval of ``hits`` in ``count`` (Wilson 1927); None if count is 0."""
     if count == 0:
         return None
-    share, square = hits / count, z * z / count
-    middle = (share + square / 2) / (1 + square)
-    half = z * np.sqrt(share * (1 - share) / count + square / (4 * count)) / (1 + square)
-    low = 0.0 if hits == 0 else max(0.0, float(middle - half))
-    return low, 1.0 if hits == count else min(1.0, float(middle + half))
+    return wilson(hits / count, count, z)
 
 
 def _overlaps(

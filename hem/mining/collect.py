@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -45,12 +45,23 @@ class Elicit(Protocol):
         """Return the answers."""
 
 
+class _Boxes(NamedTuple):
+    """Checked detections of one frame, (N, 4), (N,), (N,)."""
+
+    boxes_xyxy: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
 @dataclass(eq=False)
 class _Frame:
     index: int
     time_s: float
     grey: Grey
-    found: Detections
+    found: _Boxes
     cut_before: bool
     duplicate: bool
     shot: int
@@ -59,7 +70,9 @@ class _Frame:
 
 
 def grey_of(picture: Tensor) -> Grey:
-    """Return uint8 (H, W) of uint8 (3, H, W) RGB, by OpenCV's conversion."""
+    """Return uint8 (H, W) of uint8 (3, H, W) RGB, by OpenCV's conversion, or of (1, H, W)."""
+    if picture.shape[0] == 1:
+        return np.asarray(picture[0].cpu().numpy())
     packed = np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
     return np.asarray(cv2.cvtColor(packed, cv2.COLOR_RGB2GRAY))
 
@@ -80,7 +93,7 @@ def collect_evidence(
     """Collect the evidence of one video in one forward pass, in memory that its length doesn't change.
 
     Args:
-        frames: decoded frames of one video, in order.
+        frames: decoded frames of one video, in order; grey ones will do where ``detections`` are given.
         detections: made elsewhere, down to any floor; their number of frames is the video's.
         detect: the detector, asked where ``detections`` is None: uint8 (B, 3, H, W) to one Detections
             a frame, in pixels of the frame.
@@ -154,13 +167,19 @@ class _Collector:
             index, time_s = int(batch.frame_indices[at]), float(batch.times_s[at])
             if given is not None and index >= given.n_frames:
                 return
-            found = given.frame(index) if given is not None else answers[at].above(self._settings.floor_score)
-            found = replace(found, frame_index=index, time_s=time_s, video_id=self._video.video_id)
+            if given is not None:
+                rows = given.rows_of(index)
+                found = _Boxes(given.boxes_xyxy[rows], given.scores[rows], given.labels[rows])
+            else:
+                kept = answers[at].above(self._settings.floor_score)
+                kept = replace(kept, frame_index=index, time_s=time_s, video_id=self._video.video_id)
+                self._found.append(kept)
+                found = _Boxes(kept.boxes_xyxy.numpy(), kept.scores.numpy(), kept.labels.numpy())
             self._take(index, time_s, batch.frames[at], found)
         while len(self._held) - self._decided >= BLOCK + self._settings.reach:
             self._decide(BLOCK)
 
-    def _take(self, index: int, time_s: float, picture: Tensor, found: Detections) -> None:
+    def _take(self, index: int, time_s: float, picture: Tensor, found: _Boxes) -> None:
         grey = grey_of(picture)
         cut, duplicate = self._flagger.push(grey, time_s)
         if cut or index != self.next_index:
@@ -169,7 +188,6 @@ class _Collector:
         kept = picture if self._elicit is not None else None
         first_row = self._n_rows
         self._held.append(_Frame(index, time_s, grey, found, cut, duplicate, self._shot, first_row, kept))
-        self._found.append(found)
         self._n_rows += len(found)
         self.next_index = index + 1
 
@@ -217,7 +235,7 @@ class _Collector:
         self, frame: _Frame, at: int, spans: tuple[int, int, int], by_index: dict[int, _Frame]
     ) -> list[Row]:
         """Return the neighbour rows of detection ``at`` of a frame."""
-        box = frame.found.boxes_xyxy[at].numpy()
+        box = frame.found.boxes_xyxy[at]
         label = int(frame.found.labels[at])
         settings, row = self._settings, frame.first_row + at
         rows: list[Row] = []
@@ -267,8 +285,8 @@ class _Collector:
             assert frame.picture is not None
             scores, ious = self._elicit(
                 frame.picture,
-                frame.found.boxes_xyxy.numpy(),
-                frame.found.labels.numpy(),
+                frame.found.boxes_xyxy,
+                frame.found.labels,
                 self._detect,
                 variants,
             )
@@ -360,7 +378,7 @@ def _stretch(frames: list[_Frame]) -> tuple[Stretch, NDArray[np.int64]]:
         return np.repeat(np.array(values, dtype=dtype), counts)
 
     def joined(name: str) -> NDArray:
-        return np.concatenate([getattr(frame.found, name).numpy() for frame in frames])
+        return np.concatenate([getattr(frame.found, name) for frame in frames])
 
     return Stretch(
         spread([frame.index for frame in frames], np.int64),

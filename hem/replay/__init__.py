@@ -2,7 +2,7 @@
 
 from hem.replay.dataset import ReplayDataset
 from hem.replay.drops import Drop, drop, drop_record, read_drops
-from hem.replay.frames import anchor_kinds, frame_weights, partial_targets
+from hem.replay.frames import frame_weights, partial_targets
 from hem.replay.round import write_round
 from hem.replay.sampler import BatchPlan, MixedBatches
 from hem.replay.select import Caps
@@ -16,7 +16,6 @@ __all__ = [
     "ReplayDataset",
     "ReplayFrame",
     "ReplayRound",
-    "anchor_kinds",
     "drop",
     "drop_record",
     "frame_weights",

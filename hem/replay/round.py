@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -26,6 +26,7 @@ from hem.replay.frames import FrameKey, by_frame, frame_name
 from hem.replay.select import (
     Candidate,
     Caps,
+    Selection,
     candidates,
     difference_hash,
     within_total_caps,
@@ -99,22 +100,16 @@ def write_round(
         keys = {candidate.key for candidate in final.chosen}
         for key in stored.keys() - keys:
             (temporary / stored.pop(key).file).unlink()
-        left_out = Counter[str]()
-        for step in (tracked, readable, distinct, final):
-            left_out.update(step.left_out)
         frames = [stored[key] for key in sorted(stored)]
         kept = [one for key, group in by_frame(examples).items() if key in keys for one in group]
         _write_tables(temporary, frames, kept, videos, class_names)
-        counts = {"frames_found": len(ordered), "frames_stored": len(frames)}
-        counts |= {f"frames_left_out_{reason}": left_out[reason] for reason in sorted(left_out)}
-        counts |= {kind.value: sum(e.kind is kind for e in kept) for kind in Kind}
         document = {
             "round": round_index,
             "kinds": [kind.value for kind in used],
             "label_share": label_share,
             "class_names": list(class_names),
             "caps": asdict(caps),
-            "counts": counts,
+            "counts": _counts(len(ordered), (tracked, readable, distinct, final), frames, kept),
             "examples_digest": digest_of([example.example_id for example in kept]),
             "files": {name: sha256_file(temporary / name) for name in (COCO, EXAMPLES)},
             "images": [asdict(frame) for frame in frames],
@@ -132,6 +127,17 @@ def _check(
             raise HemError(f"{where}: its video is not among the {len(videos)} videos given")
         if example.label > len(class_names):
             raise HemError(f"{where}: label {example.label}, but there are {len(class_names)} class names")
+
+
+def _counts(
+    found: int, steps: Iterable[Selection], frames: Sequence[ReplayFrame], kept: Sequence[HardExample]
+) -> dict[str, int]:
+    left_out = Counter[str]()
+    for step in steps:
+        left_out.update(step.left_out)
+    counts = {"frames_found": found, "frames_stored": len(frames)}
+    counts |= {f"frames_left_out_{reason}": left_out[reason] for reason in sorted(left_out)}
+    return counts | {kind.value: sum(e.kind is kind for e in kept) for kind in Kind}
 
 
 def _store(

@@ -58,7 +58,7 @@ class FrameBatch:
 
     Attributes:
         video: the video they come from.
-        frames: uint8 (B, 3, H, W), RGB, on the device asked for.
+        frames: uint8 (B, 3, H, W), RGB, or (B, 1, H, W), grey, on the device asked for.
         frame_indices: int64 (B,), 0-based, strictly increasing; a jump means a gap.
         times_s: float64 (B,), presentation time in seconds, strictly increasing.
     """
@@ -70,9 +70,9 @@ class FrameBatch:
 
     def __post_init__(self) -> None:
         count = self.frames.shape[0]
-        if self.frames.dtype != torch.uint8 or self.frames.ndim != 4 or self.frames.shape[1] != 3:
+        if self.frames.dtype != torch.uint8 or self.frames.ndim != 4 or self.frames.shape[1] not in (1, 3):
             raise HemError(
-                f"{self.video.video_id}: frames must be uint8 (B, 3, H, W), "
+                f"{self.video.video_id}: frames must be uint8 (B, 3, H, W) or (B, 1, H, W), "
                 f"got {self.frames.dtype} {tuple(self.frames.shape)}"
             )
         if tuple(self.frame_indices.shape) != (count,) or tuple(self.times_s.shape) != (count,):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -77,60 +77,52 @@ class PlannedSamples(Dataset[LabelledImage]):
 class MixedLoader:
     """The train loader: batch k of an epoch is a pure function of (seed, round, epoch, k).
 
-    ``state_dict`` counts the batches that training consumed, so a run resumed in the middle of an
+    Its state is the place that training reached in ``plans``, so a run resumed in the middle of an
     epoch goes on with the next batch (a plain DataLoader would repeat the first ones).
 
     Args:
         samples: where draws are looked up.
-        plans: what each batch holds.
-        epoch: which epoch this loader serves.
-        batches: batches an epoch.
+        plans: what each batch holds, at the epoch to serve.
         workers: loader processes; 0 loads in this one.
     """
 
-    def __init__(
-        self, samples: PlannedSamples, plans: MixedBatches, epoch: int, batches: int, workers: int
-    ) -> None:
+    def __init__(self, samples: PlannedSamples, plans: MixedBatches, workers: int) -> None:
         self.samples = samples
         self.plans = plans
-        self.epoch = epoch
-        self.batches = batches
         self.workers = workers
-        self.consumed = 0
         self.sampler = self  # Lightning tells a loader's sampler which epoch is about to run
 
     def __len__(self) -> int:
-        return self.batches
+        return len(self.plans)
 
     def set_epoch(self, epoch: int) -> None:
         """Serve ``epoch`` from its start; the epoch already being served keeps its place."""
-        if epoch != self.epoch:
-            self.epoch, self.consumed = epoch, 0
+        self.plans.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[LabelledImage]]:
-        first = self.consumed if self.consumed < self.batches else 0
-        self.consumed = first  # an epoch served to its end is served again from its start
-        plans = [draws(self.plans.batch(self.epoch, k)) for k in range(first, self.batches)]
         loader = DataLoader(
             self.samples,
-            batch_sampler=plans,
+            batch_sampler=[draws(plan) for plan in self.plans],
             num_workers=self.workers,
             collate_fn=list,
             multiprocessing_context="spawn" if self.workers else None,
         )
         for batch in loader:
-            self.consumed += 1
+            self.plans.advance()
             yield batch
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its batches were consumed."""
-        return {"epoch": self.epoch, "consumed": self.consumed}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the stream; see MixedBatches."""
+        return self.plans.state_dict()
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the batches that ``state`` says were consumed; a finished epoch is left behind."""
-        if int(state["consumed"]) < self.batches:
-            self.epoch = int(state["epoch"])
-            self.consumed = int(state["consumed"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after the batches that ``state`` says were consumed; a finished epoch is left behind.
+
+        Raises:
+            HemError: if training stopped in the middle of an epoch of another stream.
+        """
+        if state["consumed"]:  # between epochs there is no place to keep, and the next round may differ
+            self.plans.load_state_dict(state)
 
 
 def draws(plan: BatchPlan) -> list[tuple[bool, int, int]]:
@@ -191,6 +183,6 @@ class LabelledReplayData(pl.LightningDataModule):
             round_index=self.round,
             batches_per_epoch=self.batches_per_epoch,
         )
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        plans.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
         samples = PlannedSamples(self.labelled, self.replay, self.augment, self.replay_weights)
-        return MixedLoader(samples, plans, epoch, self.batches_per_epoch, self.workers)
+        return MixedLoader(samples, plans, self.workers)

@@ -29,9 +29,9 @@ class VideoData(pl.LightningDataModule):
         """Return every frame of every video as FrameBatch, in order."""
         return VideoStream(self.videos, **self._options())
 
-    def source(self, video: VideoInfo) -> FrameSource:
-        """Open one video; the caller closes it."""
-        return open_source(video, **self._options())
+    def source(self, video: VideoInfo, grey: bool = False) -> FrameSource:
+        """Open one video, in colour or in grey; the caller closes it."""
+        return open_source(video, **self._options(), grey=grey)
 
     def _options(self) -> dict[str, Any]:
         names = ("decoder", "device", "batch_size", "guard", "stall_s")

@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -22,6 +23,8 @@ _WITHOUT_TIMES = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "obu", "i
 # has none within this time (x264's default is 250 frames) is believed again, or it would be lost.
 MAX_DOUBT_S = 10.0
 _MAX_ERRORS_IN_A_ROW = 200
+# Conversion has threads of its own since PyAV 17; they only get in the way of those that decode.
+_IN_THIS_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class PyavReader(FrameReader):
         self._has_times = not set(self._container.format.name.split(",")) & _WITHOUT_TIMES
         self._turns = 0
         self._size: tuple[int, int] | None = None
+        self._converter = VideoReformatter()  # kept: setting one up costs more than using it
 
     def _open(self, threads: int) -> None:
         self._container = _open(self.path)
@@ -266,12 +270,13 @@ class PyavReader(FrameReader):
             note = f"frame size changes at frame {index}: scaled to {self._size[0]}x{self._size[1]}"
             if not any(known.startswith("frame size changes") for known in self.notes):
                 self.notes.append(note)
-            width, height = self._size
-            frame = frame.reformat(width=width, height=height, format="rgb24")
+        width, height = self._size
         try:
-            pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+            shown = self._converter.reformat(frame, width, height, "rgb24", **_IN_THIS_THREAD)
         except (av.FFmpegError, ValueError) as error:
             raise DecoderFailed(f"frames in {frame.format.name} cannot be made RGB ({error})") from None
+        plane = shown.planes[0]
+        pixels = np.ndarray((height, width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
         return np.rot90(pixels, self._turns) if self._turns else pixels
 
     def close(self) -> None:

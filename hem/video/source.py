@@ -10,8 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.structures import FrameBatch, FrameGap, VideoInfo, VideoReport
@@ -45,6 +47,7 @@ class FrameSource:
         batch_size: frames in a batch, >= 1; only the last one may be smaller.
         device: where batches are put.
         prefetch: batches decoded ahead in a thread, 0 for none. More takes memory, not time.
+        grey: give frames as uint8 (B, 1, H, W), by OpenCV's conversion, made where the pixels are fresh.
 
     Attributes:
         times_s: of every frame that was decoded so far, by number; those that were not selected are
@@ -52,7 +55,13 @@ class FrameSource:
     """
 
     def __init__(
-        self, video: VideoInfo, reader: FrameReader, batch_size: int, device: torch.device, prefetch: int = 2
+        self,
+        video: VideoInfo,
+        reader: FrameReader,
+        batch_size: int,
+        device: torch.device,
+        prefetch: int = 2,
+        grey: bool = False,
     ) -> None:
         if batch_size < 1 or prefetch < 0:
             raise HemError(f"batch_size must be >= 1 and prefetch >= 0, got {batch_size} and {prefetch}")
@@ -61,6 +70,7 @@ class FrameSource:
         self._batch_size = batch_size
         self._device = device
         self._prefetch = prefetch
+        self._grey = grey
         self.times_s: dict[int, float] = {}
         self._started = False
         self._iterator: Generator[FrameBatch, None, None] | None = None
@@ -110,7 +120,7 @@ class FrameSource:
         self.close()
 
     def _batches(self) -> Generator[FrameBatch, None, None]:
-        group = _Group(self.video, self._batch_size, self._device)
+        group = _Group(self.video, self._batch_size, self._device, self._grey)
         for frame in timed_frames(self._reader):
             self.times_s[frame.frame_index] = float(frame.time_s or 0.0)
             if frame.pixels is not None and group.add(frame):
@@ -124,8 +134,8 @@ class FrameSource:
 class _Group:
     """Collects frames into one array until a batch is full."""
 
-    def __init__(self, video: VideoInfo, size: int, device: torch.device) -> None:
-        self._video, self._size, self._device = video, size, device
+    def __init__(self, video: VideoInfo, size: int, device: torch.device, grey: bool) -> None:
+        self._video, self._size, self._device, self._grey = video, size, device, grey
         self._clear()
 
     def __len__(self) -> int:
@@ -138,7 +148,7 @@ class _Group:
 
     def add(self, frame: RawFrame) -> bool:
         """Copy a frame in; True when the batch is full."""
-        pixels = frame.pixels
+        pixels = _as_grey(frame.pixels) if self._grey else frame.pixels
         if self._buffer is None:
             shape = (self._size, *pixels.shape)
             on_gpu = isinstance(pixels, torch.Tensor)
@@ -167,6 +177,12 @@ class _Group:
         )
         self._clear()
         return batch
+
+
+def _as_grey(pixels: Any) -> NDArray[np.uint8]:  # noqa: ANN401
+    if isinstance(pixels, torch.Tensor):
+        pixels = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[..., None]
 
 
 _END = object()
@@ -228,6 +244,7 @@ def open_source(
     stall_s: float = 30.0,
     prefetch: int = 2,
     threads: int = 0,
+    grey: bool = False,
 ) -> FrameSource:
     """Open a video for reading from its beginning to its end.
 
@@ -246,6 +263,7 @@ def open_source(
             ends a hang sooner, but may end a slow machine's honest work.
         prefetch: batches decoded ahead.
         threads: decoding threads, 0 = the library's choice. Changes no result.
+        grey: see FrameSource; for readers that need no colour.
 
     Raises:
         HemError: for an unknown choice, a file that is absent or unreadable, a decoder that is not
@@ -258,7 +276,7 @@ def open_source(
     where = _torch_device(device)
     if Path(video.path).is_dir():
         folder = ImageFolderReader(video.path, video.fps, selection)
-        return FrameSource(video, folder, batch_size, where, prefetch)
+        return FrameSource(video, folder, batch_size, where, prefetch, grey)
     guarded = guard == "always" or (guard == "auto" and decoder == "decord")
     openers: list[tuple[str, Callable[[Selection], FrameReader]]] = []
     if _decodes_on_gpu(decoder, device):
@@ -267,7 +285,7 @@ def open_source(
         opener = partial(_open_guarded, name, stall_s) if guarded else partial(_open_here, name)
         openers.append((name, partial(opener, video, threads)))
     reader = ChainReader(video.path, video.fps, selection, openers)
-    return FrameSource(video, reader, batch_size, where, 0 if guarded else prefetch)
+    return FrameSource(video, reader, batch_size, where, 0 if guarded else prefetch, grey)
 
 
 def check_settings(decoder: str, device: str, guard: str) -> None:

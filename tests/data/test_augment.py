@@ -145,8 +145,10 @@ def test_a_cut_never_makes_a_conflict(left, wide, shift, start, part, scale):
         return
     window = (0, 0, part, 44)
     for visible in (Visible(), Visible(0, 0, 0)):
-        place(target, (scale, 1.0), (-start * scale, 0.0), window, (200, 44), visible)
-        flip(target, 200)
+        placed = place(target, (scale, 1.0), (-start * scale, 0.0), window, (200, 44), visible)
+        assert len(placed.boxes_xyxy) <= 1 and len(placed.negatives_xyxy) <= 1
+        mirrored = flip(target, 200)
+        assert len(mirrored.boxes_xyxy) == 1 and len(mirrored.negatives_xyxy) == 1
 
 
 def test_where_a_cut_joins_them_the_positive_stands_and_the_negative_becomes_ignore():

@@ -112,13 +112,15 @@ def fuzz(formats, fake, name, rounds):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_damage_is_survived(formats, fake, name):
-    fuzz(formats, fake, name, rounds=60)
+    stood, refused = fuzz(formats, fake, name, rounds=60)
+    assert stood + refused == 60 and refused > 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_much_damage_is_survived(formats, fake, name):
-    fuzz(formats, fake, name, rounds=3000)
+    stood, refused = fuzz(formats, fake, name, rounds=3000)
+    assert stood + refused == 3000 and refused > 0
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("caltech", "fddb", "city", "yolo")])

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from importlib.util import find_spec
 from unittest.mock import patch
 
 import numpy as np
@@ -27,10 +26,9 @@ _PYRAMID = {
     "max_size": 96,
     "bn_momentum": 0.1,
 }
-WITHOUT = pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra detr (transformers)")
 FAMILIES = (
     *("faster_rcnn", "retinanet", "fcos", "ssd", "ssd300"),
-    pytest.param("detr", marks=WITHOUT),
+    pytest.param("detr", marks=pytest.mark.detr),
 )
 # VGG16's own chain of layers, with thin ones wherever SSD300 does not fix the width.
 _THIN_VGG = [4, 4, "M", 4, 4, "M", 8, 8, 8, "M", 8, 8, 512, "M", 8, 8, 512, "M"]

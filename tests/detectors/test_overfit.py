@@ -1,6 +1,5 @@
 """Each small preset learns eight images of the embedded world by heart, all with one learning rate."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ KINDS = {
     "small_ssdlite": SSDLite,
     "small_rtdetr": RTDETR,
 }
-WITHOUT = pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra detr (transformers)")
 
 
 def preset(name, **more):
@@ -79,7 +77,7 @@ def ap50(found, targets):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=WITHOUT) if "rtdetr" in name else name for name in KINDS]
+    "name", [pytest.param(name, marks=pytest.mark.detr) if "rtdetr" in name else name for name in KINDS]
 )
 def test_overfits_eight_images(name, eight):
     torch.manual_seed(0)

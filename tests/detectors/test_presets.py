@@ -2,15 +2,14 @@
 
 import os
 from fnmatch import fnmatch
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
+from hem.command_line import composed
 from hem.config import OptimConfig
 from hem.detectors.ssd import SSDLite
 from hem.errors import HemError
@@ -18,12 +17,11 @@ from hem.structures import Target
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "detector").glob("*.yaml"))
-WITHOUT = pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra detr (transformers)")
 
 
 def presets(small):
-    names = [name for name in PRESETS if name.startswith("small_") == small]
-    return [pytest.param(name, marks=WITHOUT) if "rtdetr" in name else name for name in names]
+    names = [name for name in PRESETS if name.startswith(("small_", "quickstart_")) == small]
+    return [pytest.param(name, marks=pytest.mark.detr) if "rtdetr" in name else name for name in names]
 
 
 SHARED = Path(os.environ.get("HEM_SHARED", ROOT.parent / "shared"))
@@ -31,8 +29,7 @@ FOREIGN = SHARED / "data" / "weights" / "legacy_nanodet_m.ckpt"
 
 
 def build(name, **more):
-    settings = OmegaConf.load(ROOT / "conf" / "detector" / f"{name}.yaml")
-    return instantiate(settings, class_names=["a", "b"], **more)
+    return instantiate(composed("train", [f"detector={name}"]).detector, class_names=["a", "b"], **more)
 
 
 def step_and_detect(detector, size=128):
@@ -47,13 +44,17 @@ def step_and_detect(detector, size=128):
     ]
     losses = detector.train()(images, targets)
     sum(losses.values()).backward()
-    assert all(bool(torch.isfinite(loss)) for loss in losses.values())
-    assert len(detector.detect(images, 0.5)) == 2
+    return losses, detector.detect(images, 0.5)
+
+
+def assert_taught(losses, found):
+    assert losses and all(bool(torch.isfinite(loss)) for loss in losses.values())
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("name", presets(small=True))
 def test_small_presets(name):
-    step_and_detect(build(name))
+    assert_taught(*step_and_detect(build(name)))
 
 
 @pytest.mark.slow
@@ -65,7 +66,7 @@ def test_large_presets(name):
     else:
         more |= {"backbone_weights": None}
         more |= {} if "ssd" in name else {"min_size": 128, "max_size": 160}
-    step_and_detect(build(name, **more))
+    assert_taught(*step_and_detect(build(name, **more)))
 
 
 def test_every_preset_has_a_learning_rate():

@@ -1,7 +1,6 @@
 """The six properties of the Target contract, on every family."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -42,7 +41,6 @@ def gradients_of(detector, images, targets, seed=1, names=None):
 
 CLASSIFIERS = ("loss_classifier", "loss_objectness", "classification")
 CLASSIFIERS += ("loss_vfl", "loss_vfl_aux", "loss_vfl_dn")
-WITHOUT = pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra detr (transformers)")
 TORCHVISION = ("faster_rcnn", "retinanet", "fcos", "ssd", "ssd300")
 
 
@@ -235,7 +233,9 @@ def test_soft_scores_move_the_optimum(tiny, family, images):
     assert torch.dot(up, down) < 0
 
 
-@pytest.mark.parametrize("family", ("faster_rcnn", "retinanet", "fcos", pytest.param("detr", marks=WITHOUT)))
+@pytest.mark.parametrize(
+    "family", ("faster_rcnn", "retinanet", "fcos", pytest.param("detr", marks=pytest.mark.detr))
+)
 def test_ohem_keeps_the_hardest(tiny, family, images, labelled):
     keep = {"ohem_minimum": 4} if family == "detr" else {}
     detector = still(tiny(family, ohem=True, **keep))
