@@ -236,10 +236,12 @@ def _from_detections(
             )
             kept = replace(settings, floor_score=float("-inf"))
             with data.source(video, grey=True) as frames:
-                evidence = collect_evidence(
-                    counted(frames, show), found, None, kept, gaps=lambda: frames.report().gaps
+                save_evidence(
+                    folder,
+                    collect_evidence(
+                        counted(frames, show), found, None, kept, gaps=lambda: frames.report().gaps
+                    ),
                 )
-            save_evidence(folder, evidence)
         done += load_evidence(folder).detections.n_frames
     return [load_evidence(folder_of(root, video)) for video in data.videos]
 

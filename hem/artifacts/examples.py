@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -80,31 +81,32 @@ def save_coco(
     """
     sizes = {video.video_id: (video.width, video.height) for video in videos}
     ordered = sorted(examples, key=lambda e: (e.video_id, e.frame_index, e.kind.value, e.label, e.box_xyxy))
-    images: dict[tuple[str, int], dict[str, Any]] = {}
-    annotations: list[dict[str, Any]] = []
-    for example in ordered:
-        key = (example.video_id, example.frame_index)
-        width, height = sizes.get(example.video_id, (0, 0))
-        image = images.setdefault(
-            key,
-            {
-                "id": len(images) + 1,
-                "file_name": f"{example.video_id}#{example.frame_index:06d}",
-                "video": example.video_id,
-                "frame_index": example.frame_index,
-                "time_s": example.time_s,
-                "width": width,
-                "height": height,
-            },
-        )
-        annotations.append(_annotation(example, len(annotations) + 1, image["id"]))
-    categories = [{"id": index + 1, "name": name} for index, name in enumerate(class_names)]
+    frames = [next(group) for _, group in groupby(ordered, key=lambda e: (e.video_id, e.frame_index))]
+    images = {(example.video_id, example.frame_index): number for number, example in enumerate(frames, 1)}
     payload = {
-        "images": list(images.values()),
-        "annotations": annotations,
-        "categories": categories,
+        "images": (
+            _image(example, number, sizes.get(example.video_id, (0, 0)))
+            for number, example in enumerate(frames, 1)
+        ),
+        "annotations": (
+            _annotation(example, number, images[example.video_id, example.frame_index])
+            for number, example in enumerate(ordered, 1)
+        ),
+        "categories": [{"id": index + 1, "name": name} for index, name in enumerate(class_names)],
     }
     write_json(path, "hard_examples_coco", payload)
+
+
+def _image(example: HardExample, image_id: int, size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "id": image_id,
+        "file_name": f"{example.video_id}#{example.frame_index:06d}",
+        "video": example.video_id,
+        "frame_index": example.frame_index,
+        "time_s": example.time_s,
+        "width": size[0],
+        "height": size[1],
+    }
 
 
 def _annotation(example: HardExample, annotation_id: int, image_id: int) -> dict[str, Any]:

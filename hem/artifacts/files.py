@@ -101,28 +101,37 @@ def write_json(
 ) -> None:
     """Write ``payload`` as JSON with ``schema`` = ``hem/<kind>/<version>`` and ``made_by`` digests.
 
-    NaN and infinity are refused (JSON has neither): what was not measured is None.
+    A value that is an iterator of mappings becomes a list, written row by row, so that a long table
+    never lies in memory as text. NaN and infinity are refused (JSON has neither): what was not
+    measured is None.
     """
     document = {"schema": f"hem/{kind}/{version}", "made_by": dict(made_by or {}), **payload}
-    try:
-        text = _text(document)
-    except ValueError as error:
-        raise HemError(f"{path}: a number that is not finite cannot be written; use null") from error
-    with whole_file(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        try:
+            file.writelines(_text(document))
+        except ValueError as error:
+            raise HemError(f"{path}: a number that is not finite cannot be written; use null") from error
 
 
-def _text(document: Mapping[str, Any]) -> str:
-    """Return the document for people and line tools: long tables one row a line, the rest indented."""
-    entries = []
+def _text(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the document for people and line tools: tables one row a line, the rest indented."""
+    opening = "{\n"
     for key, value in document.items():
-        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-            rows = (json.dumps(row, allow_nan=False, default=_plain) for row in value)
-            body = "[\n  " + ",\n  ".join(rows) + "\n ]"
+        yield f"{opening} {json.dumps(str(key))}: "
+        opening = ",\n"
+        if isinstance(value, Iterator) or (isinstance(value, list) and _is_table(value)):
+            between = "[\n  "
+            for row in value:
+                yield between + json.dumps(row, allow_nan=False, default=_plain)
+                between = ",\n  "
+            yield "[]" if between.startswith("[") else "\n ]"
         else:
-            body = json.dumps(value, indent=1, allow_nan=False, default=_plain).replace("\n", "\n ")
-        entries.append(f" {json.dumps(str(key))}: {body}")
-    return "{\n" + ",\n".join(entries) + "\n}"
+            yield json.dumps(value, indent=1, allow_nan=False, default=_plain).replace("\n", "\n ")
+    yield "\n}\n"
+
+
+def _is_table(value: list[Any]) -> bool:
+    return len(value) > 0 and all(isinstance(row, dict) for row in value)
 
 
 def read_json(path: Path, kind: str, *, version: int = 1) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class Kind(StrEnum):
     IGNORE = "ignore"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HardExample:
     """One mined box.
 
