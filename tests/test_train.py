@@ -93,7 +93,9 @@ def test_a_killed_run_goes_on_after_its_last_finished_stage(tmp_path: Path, worl
     arguments = command(tmp_path / "run", store, worlds, "trainer.baseline.steps=400")
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     deadline = time.monotonic() + 200
-    while not list(store.glob(".baseline-*.working/resume.ckpt")):
+    while not all(
+        list(store.glob(f".baseline-*.working/{name}")) for name in ("resume.ckpt", "log/metrics.csv")
+    ):
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -103,6 +105,8 @@ def test_a_killed_run_goes_on_after_its_last_finished_stage(tmp_path: Path, worl
     assert not (tmp_path / "run" / "summary.json").exists()
     left = list(store.glob(".baseline-*.working"))
     assert len(left) == 1
+    logged = {path: path.read_bytes() for path in left[0].rglob("metrics.csv")}
+    assert logged
 
     interrupted = subprocess.Popen(
         arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -112,6 +116,7 @@ def test_a_killed_run_goes_on_after_its_last_finished_stage(tmp_path: Path, worl
     interrupted.communicate(timeout=120)
     assert not list(store.glob("baseline-*"))
     assert list(store.glob(".baseline-*.working/resume.ckpt"))
+    assert {path: path.read_bytes() for path in logged} == logged  # the resumed part has a file of its own
 
 
 SLOW = pytest.mark.slow

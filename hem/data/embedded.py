@@ -55,7 +55,7 @@ def embedded(
         train=CocoJson(stills, "train.json", "train"),
         test=CocoJson(stills, "test.json", "test"),
         videos=str(world.videos("unlabelled")),
-        heldout_videos=str(world.videos("heldout")),
+        heldout_videos=str(world.videos("heldout")) if n_heldout_videos else None,
         videos_truth=str(world.truth("unlabelled")),
-        heldout_truth=str(world.truth("heldout")),
+        heldout_truth=str(world.truth("heldout")) if n_heldout_videos else None,
     )

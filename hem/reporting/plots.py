@@ -128,15 +128,17 @@ def purity_yield(
     figure, axes = _figure("examples mined", "purity", title)
     _draw(axes, curves)
     order = list(curves)
+    widest = max((max(xs, default=0.0) for xs, _ in curves.values()), default=0.0)
     for name, (count, purity, words) in (chosen or {}).items():
+        leftwards = count > widest / 2  # a star usually ends its curve, but must not push words over the axis
         colour = _style(order.index(name))[0] if name in order else _INK
         axes.plot([count], [purity], marker="*", markersize=14, color=colour, markeredgecolor="white")
         note = axes.annotate(
             words,
             (count, purity),
-            xytext=(-8, -14),  # to the left: the star ends its curve
+            xytext=(-8 if leftwards else 8, -14),
             textcoords="offset points",
-            ha="right",
+            ha="right" if leftwards else "left",
             fontsize=8,
             color=_INK,
         )

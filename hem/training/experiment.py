@@ -283,7 +283,9 @@ class Experiment:
         directory: Path,
         callbacks: list[pl.Callback],
     ) -> None:
-        log = CSVLogger(directory, name="log", version="")
+        earlier = len(list((directory / "log").rglob("metrics.csv")))  # of this stage, before it was stopped
+        version = f"resumed_{earlier}" if earlier else ""
+        log = CSVLogger(directory, name="log", version=version, flush_logs_every_n_steps=10)
         train_stage(
             module,
             data,

@@ -117,7 +117,7 @@ def train_stage(
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=True,
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, stage.steps_per_epoch),
         logger=list(loggers) or False,
         callbacks=[*callbacks, *extra, ResumePoints(directory, settings.checkpoint_every_steps)],
         default_root_dir=directory,

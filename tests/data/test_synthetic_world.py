@@ -267,3 +267,9 @@ def test_embedded_gives_everything_an_experiment_needs(tmp_path):
     assert len(target.boxes_xyxy) == drawn.ignore.count(False)
     assert len(target.ignore_xyxy) == drawn.ignore.count(True)
     assert world_name(SPEC) != world_name(WorldSpec(**{**sizes, "fps": 16}))
+
+
+def test_a_world_without_held_out_video_names_none(tmp_path):
+    bundle = embedded(tmp_path, **{**SPEC.as_dict(), "n_heldout_videos": 0})
+    assert bundle.heldout_videos is None and bundle.heldout_truth is None
+    assert bundle.videos is not None
