@@ -128,7 +128,7 @@ def purity_yield(
     figure, axes = _figure("examples mined", "purity", title)
     _draw(axes, curves)
     order = list(curves)
-    widest = max((max(xs, default=0.0) for xs, _ in curves.values()), default=0.0)
+    widest = max((float(np.max(xs)) for xs, _ in curves.values() if np.size(xs)), default=0.0)
     for name, (count, purity, words) in (chosen or {}).items():
         leftwards = count > widest / 2  # a star usually ends its curve, but must not push words over the axis
         colour = _style(order.index(name))[0] if name in order else _INK
