@@ -84,13 +84,20 @@ def _group_part(group: str) -> str:
     nodes: dict[str, Mapping[str, Any]] = {}
     for name in groups()[group]:
         path = conf_dir() / group / f"{name}.yaml"
-        node = yaml.safe_load(path.read_text(encoding="utf-8"))
+        node = _content(path)
         nodes.setdefault(node["_target_"], {"_target_": node["_target_"]})
         own = node["_target_"].rpartition(".")[2]
         lines.append(f"| `{name}` | `{own}` | {_comment(path)} |")
     for target, node in nodes.items():
         lines += ["", f"### `{target}`", "", table(class_rows(node, f"{group}."))]
     return "\n".join(lines)
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    """Return a group file's content on top of the files of the group that it starts from."""
+    node = yaml.safe_load(path.read_text(encoding="utf-8"))
+    below = [name for name in node.pop("defaults", ()) if isinstance(name, str) and name != "_self_"]
+    return {key: value for name in below for key, value in _content(path.with_stem(name)).items()} | node
 
 
 def _comment(path: Path) -> str:

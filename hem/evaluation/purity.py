@@ -181,6 +181,7 @@ def mining_summary(
     return {
         "hard_negatives": negatives["mined"],
         "hard_positives": positives["mined"],
+        "pseudo_labels": measured["pseudo_label"]["mined"],
         "purity_hard_negatives": negatives["value"],
         "purity_hard_positives": positives["value"],
         "purity_pseudo_labels": measured["pseudo_label"]["value"],

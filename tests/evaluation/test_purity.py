@@ -94,8 +94,9 @@ def test_base_rate(make_detections, make_truth):
 
 
 def test_summary_has_none_where_nothing_is_known(make_detections, make_truth):
-    summary = mining_summary([example(A)], [])
+    summary = mining_summary([example(A), example(B, Kind.PSEUDO_LABEL)], [])
     assert summary["hard_negatives"] == 1 and summary["hard_positives"] == 0
+    assert summary["pseudo_labels"] == 1
     assert summary["purity_hard_negatives"] is None
     assert summary["false_share_of_detections"] is None
     found = [make_detections([(0, B, 1, 0.9)], 1)]
