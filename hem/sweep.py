@@ -150,7 +150,7 @@ def search(plan: SweepFile, root: Path, run: Run, say: Callable[[str], None]) ->
     while _finished(optuna, study) < wanted:
         trial = study.ask(space)
         folder = root / f"trial_{trial.number:03d}"
-        shown = ", ".join(f"{key}={value}" for key, value in trial.params.items())
+        shown = ", ".join(f"{key}={value}" for key, value in chosen_by(trial).items())
         say(f"trial {trial.number}: {shown}")
         try:
             value, pruned = _try(plan, trial, run, folder)
@@ -276,6 +276,14 @@ def _take_up(optuna: Any, study: Any) -> None:  # noqa: ANN401
         study.enqueue_trial(trial.params)
 
 
+def chosen_by(trial: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a trial's settings as a person would write them; steps add up to 0.35000000000000003."""
+    found = {}
+    for key, value in trial.params.items():
+        found[key] = float(f"{value:.12g}") if isinstance(value, float) else value
+    return found
+
+
 def _finished(optuna: Any, study: Any) -> int:  # noqa: ANN401
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     return len(study.get_trials(deepcopy=False, states=states))
@@ -285,7 +293,7 @@ def _try(plan: SweepFile, trial: Any, run: Run, folder: Path) -> tuple[float | N
     """Run a trial's seeds one after the other; return the mean, and whether it was pruned."""
     values: list[float] = []
     for step, seed in enumerate(plan.seeds):
-        value = run(trial.params, seed, folder / f"seed_{seed}")
+        value = run(chosen_by(trial), seed, folder / f"seed_{seed}")
         if value is None:
             return None, False
         values.append(value)

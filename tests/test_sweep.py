@@ -214,6 +214,14 @@ def test_search_prunes_and_goes_on_after_a_kill(tmp_path: Path):
         search(plan(seeds=[0]), tmp_path, third, said.append)
 
 
+def test_steps_give_plain_numbers(tmp_path: Path):
+    pytest.importorskip("optuna", reason="needs the extra hem-video[sweep]")
+    made = Made()
+    space = {"a": {"low": 0.2, "high": 0.6, "step": 0.05}, "b": {"choices": ["x"]}}
+    search(plan(seeds=[0], space=space, trials=12), tmp_path, made, lambda line: None)
+    assert all(len(str(settings["a"])) <= 4 for settings, *_ in made.calls)  # not 0.35000000000000003
+
+
 def test_a_grid_ends_with_its_last_value(tmp_path: Path):
     pytest.importorskip("optuna", reason="needs the extra hem-video[sweep]")
     made, said = Made(), []
