@@ -180,9 +180,9 @@ def purity(directory: Path) -> dict[str, str]:
     lines = {}
     for arm, one in summary["mining_by_arm"].items():
         parts = []
-        for kind in ("hard_negatives", "hard_positives", "pseudo_labels"):
-            share = one.get(f"purity_{kind}")
-            parts.append(f"{one.get(kind, 0)} {kind.replace('_', ' ')} ({number(share)} right)")
+        for kind in ("hard_negative", "hard_positive", "pseudo_label"):
+            found = one["purity"][kind]
+            parts.append(f"{found['mined']} {kind.replace('_', ' ')}s ({number(found['value'])} right)")
         lines[arm] = ", ".join(parts) + f"; {number(one.get('false_share_of_detections'))} of all false"
     return lines
 
