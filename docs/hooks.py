@@ -96,8 +96,11 @@ def _group_part(group: str) -> str:
 def _content(path: Path) -> Mapping[str, Any]:
     """Return a group file's content on top of the files of the group that it starts from."""
     node = yaml.safe_load(path.read_text(encoding="utf-8"))
-    below = [name for name in node.pop("defaults", ()) if isinstance(name, str) and name != "_self_"]
-    return {key: value for name in below for key, value in _content(path.with_stem(name)).items()} | node
+    content: dict[str, Any] = {}
+    for name in node.pop("defaults", ()):
+        if isinstance(name, str) and name != "_self_":
+            content |= _content(path.with_stem(name))
+    return content | node
 
 
 def _comment(path: Path) -> str:
