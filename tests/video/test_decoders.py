@@ -121,6 +121,20 @@ def test_rotation_is_applied(make_video: MakeVideo, settings: dict[str, str]) ->
     assert (capture.read()[1][..., ::-1] == pixels[0].transpose(1, 2, 0)).all()
 
 
+@pytest.mark.parametrize("more", [{}, {"rotation": 90}, {"height": 49, "width": 65}])
+def test_grey_frames_are_the_colour_ones_converted(
+    make_video: MakeVideo, settings: dict[str, str], more: dict[str, int]
+) -> None:
+    import cv2
+
+    info = probe(make_video(n=5, **more))
+    indices, times, grey = read(open_source(info, batch_size=3, grey=True, **settings))
+    colour = read(open_source(info, batch_size=3, **settings))
+    assert (indices, times) == colour[:2] and grey.shape == (5, 1, info.height, info.width)
+    for one, other in zip(grey[:, 0], colour[2].transpose(0, 2, 3, 1), strict=True):
+        assert (one == cv2.cvtColor(np.ascontiguousarray(other), cv2.COLOR_RGB2GRAY)).all()
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_batch_size_and_threads_change_nothing(make_video: MakeVideo, batch_size: int, threads: int) -> None:
