@@ -3,6 +3,7 @@
 from hem.artifacts.detections import load_detections, save_detections
 from hem.artifacts.examples import load_examples, save_coco, save_examples
 from hem.artifacts.files import (
+    alone,
     digest_of,
     read_json,
     read_table,
@@ -15,6 +16,7 @@ from hem.artifacts.files import (
 )
 
 __all__ = [
+    "alone",
     "digest_of",
     "load_detections",
     "load_examples",

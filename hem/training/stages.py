@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hem.artifacts import digest_of, read_json, write_json
+from hem.artifacts import alone, digest_of, read_json, write_json
 from hem.errors import HemError
 
 STAGE_FILE = "stage.json"
@@ -40,9 +40,15 @@ class StageStore:
 
         ``work`` gets a directory that survives a kill, so it may resume from what it left there; the
         directory becomes the stage only when ``work`` returns. An exception passes through and
-        leaves no stage behind.
+        leaves no stage behind. Of several processes that want one stage, one makes it and the others
+        wait for it.
         """
         final = self.path(name, made_by)
+        lock = self.root / "locks" / f"{final.name}.lock"
+        with alone(lock, lambda: self.say(f"{name}: another run is making it; waiting")):
+            return self._run(name, final, made_by, work)
+
+    def _run(self, name: str, final: Path, made_by: Mapping[str, Any], work: Callable[[Path], None]) -> Path:
         if (final / STAGE_FILE).is_file():
             record = read_json(final / STAGE_FILE, "stage")
             self.seconds[name] = float(record["seconds"])
