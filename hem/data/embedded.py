@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hem.artifacts import digest_of
+from hem.artifacts import alone, digest_of
 from hem.data.bundle import DataBundle
 from hem.data.coco_json import CocoJson
 from hem.data.synthetic import WORLD_VERSION, Progress, WorldSpec, make_world
@@ -49,7 +49,9 @@ def embedded(
         size_px=size_px,
         fps=fps,
     )
-    world = make_world(Path(root) / world_name(spec), spec, workers=workers, progress=progress)
+    name = world_name(spec)
+    with alone(Path(root) / "locks" / f"{name}.lock"):  # runs side by side want the same world
+        world = make_world(Path(root) / name, spec, workers=workers, progress=progress)
     stills = world.root / "stills"
     return DataBundle(
         train=CocoJson(stills, "train.json", "train"),

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.artifacts import alone, digest_of, read_json, sha256_file, whole_directory, write_json
+from hem.artifacts import digest_of, read_json, sha256_file, whole_directory, write_json
 from hem.data.video_truth import save_truth, truth_path
 from hem.data.world.encode import encode_h264
 from hem.data.world.scene_truth import FrameTruth
@@ -196,11 +196,8 @@ def make_world(
             world.
     """
     root = Path(root)
-    with alone(root.parent / f".{root.name}.lock"):  # runs side by side want the same world
-        return load_world(root, spec) if root.exists() else _write_world(root, spec, workers, progress)
-
-
-def _write_world(root: Path, spec: WorldSpec, workers: int | None, progress: Progress | None) -> World:
+    if root.exists():
+        return load_world(root, spec)
     count = max(1, min(8, os.cpu_count() or 1)) if workers is None else max(1, workers)
     with whole_directory(root) as part:
         for folder in ("stills/train", "stills/test", "videos/unlabelled", "videos/heldout"):
