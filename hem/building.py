@@ -75,7 +75,7 @@ def build_presets(config: TrainConfig) -> tuple[dict[str, Preset], dict[str, dic
         if arm.mining is None:
             continue
         chosen = arm.mining == DEFAULT_PRESET
-        node = dict(config.mining) if chosen else group_file("mining", arm.mining)
+        node = dict(config.mining) if chosen else group_file("mining", arm.mining) | arm.settings
         presets[name] = instantiate(node, "mining" if chosen else f"mining/{arm.mining}", Preset)
         settings[name] = node
     return presets, settings

@@ -128,11 +128,16 @@ class ArmConfig(Strict):
         description="share of the draws that goes by pseudo-labels instead of by hard examples; higher "
         "shows more of the video, lower (the paper: 0) more of what is hard",
     )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="of the named preset, where they differ from its file"
+    )
 
     @model_validator(mode="after")
     def _both_or_none(self) -> "ArmConfig":
         if (self.mining is None) != (not self.kinds):
             raise ValueError("give both mining and kinds, or neither (the control)")
+        if self.settings and self.mining in (None, "default"):
+            raise ValueError("settings are those of a named preset; the chosen one's are mining.*")
         return self
 
 

@@ -127,7 +127,7 @@ def collect(family: str, sequence: str, names: list[str], shared: Path, cache: P
                 continue
             rows = np.flatnonzero((base["frame"] == index) & (base["scores"] >= ASKED))
             boxes = base["boxes"][rows]
-            answers.append(np.stack(elicit(frame, boxes, np.ones(len(rows), np.int64), ask, [name])))
+            answers.append(np.stack(elicit(frame, boxes, np.ones(len(rows), np.int64), ask, [name])[:2]))
             passes += 1
         both = np.concatenate(answers, axis=1)[:, :, 0]
         seconds = (time.perf_counter() - begun) / passes

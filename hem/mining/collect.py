@@ -32,7 +32,10 @@ BLOCK = 32  # frames decided at once; no result depends on it except which frame
 
 
 class Elicit(Protocol):
-    """Asks the detector again: scores and IoUs (N, V) for N boxes of one frame; NaN = not visible."""
+    """Asks the detector again: scores, IoUs (N, V) and boxes (N, V, 4) for N boxes of one frame.
+
+    NaN = not visible, or no box; see hem.mining.elicited.elicit.
+    """
 
     def __call__(
         self,
@@ -41,7 +44,7 @@ class Elicit(Protocol):
         labels: NDArray[np.int64],
         detect: Detect,
         variants: Sequence[str],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return the answers."""
 
 
@@ -137,7 +140,7 @@ class _Collector:
         self._pool = ThreadPoolExecutor(threads)
         self._matching: list[Future[list[Row]]] = []
         self._rows: list[Row] = []
-        self._answers: list[tuple[NDArray, NDArray, NDArray, NDArray]] = []
+        self._answers: list[tuple[NDArray, ...]] = []  # columns of ResponseTable
         self._held: list[_Frame] = []
         self._decided = 0  # of the held frames, how many are past
         self._found: list[Detections] = []
@@ -283,7 +286,7 @@ class _Collector:
         for position in chosen.tolist():
             frame = frames[position]
             assert frame.picture is not None
-            scores, ious = self._elicit(
+            scores, ious, places = self._elicit(
                 frame.picture,
                 frame.found.boxes_xyxy,
                 frame.found.labels,
@@ -293,7 +296,8 @@ class _Collector:
             self.elicit_calls += len(variants)
             self._allowance -= len(variants)
             at, variant = np.nonzero(~np.isnan(scores))
-            self._answers.append((frame.first_row + at, variant, scores[at, variant], ious[at, variant]))
+            given = (scores[at, variant], ious[at, variant], places[at, variant])
+            self._answers.append((frame.first_row + at, variant, *given))
 
     def evidence(
         self,

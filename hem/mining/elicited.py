@@ -39,7 +39,7 @@ def elicit(
     *,
     iou_threshold: float = 0.5,
     max_batch: int = 16,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Ask the detector about each box again, once in every disturbed copy of the frame.
 
     Args:
@@ -56,7 +56,8 @@ def elicit(
     Returns:
         scores float64 (N, V): the best score that answers, 0 where nothing does, NaN where the
         candidate is not wholly visible in the variant; ious float64 (N, V): IoU of the candidate
-        with the detection that answered, 0 and NaN likewise.
+        with the detection that answered, 0 and NaN likewise; answers_xyxy float64 (N, V, 4): its box
+        in pixels of the frame, NaN where nothing answers.
 
     Raises:
         HemError: if a name is unknown or ``detect`` answers for another number of frames.
@@ -66,6 +67,7 @@ def elicit(
     classes = torch.as_tensor(labels, dtype=torch.int64, device="cpu").reshape(-1)
     scores = np.full((len(boxes), len(chosen)), np.nan)
     ious = np.full((len(boxes), len(chosen)), np.nan)
+    answers_xyxy = np.full((len(boxes), len(chosen), 4), np.nan)
     height, width = int(frame.shape[1]), int(frame.shape[2])
     visible = [one.visible(boxes, height, width) for one in chosen]
     asked = [column for column, mask in enumerate(visible) if bool(mask.any())]
@@ -77,30 +79,32 @@ def elicit(
             raise HemError(f"the detector answered for {len(answers)} frames of {len(columns)}")
         for column, answer in zip(columns, answers, strict=True):
             mapped = chosen[column].to_original(answer.boxes_xyxy.cpu(), height, width)
-            best, overlap = _best_answer(
+            best, overlap, places = _best_answer(
                 boxes, classes, mapped, answer.scores.cpu(), answer.labels.cpu(), iou_threshold
             )
             seen = visible[column]
             scores[seen.numpy(), column] = best[seen].numpy()
             ious[seen.numpy(), column] = overlap[seen].numpy()
-    return scores, ious
+            answers_xyxy[seen.numpy(), column] = places[seen].numpy()
+    return scores, ious, answers_xyxy
 
 
 def _best_answer(
     boxes: Tensor, classes: Tensor, found: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
-) -> tuple[Tensor, Tensor]:
-    """Best score (N,) over same-class detections with IoU > iou_threshold, and that one's IoU (N,)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Best score (N,) over same-class detections with IoU > iou_threshold, that one's IoU (N,) and box."""
+    nowhere = boxes.new_full(boxes.shape, torch.nan)
     if len(boxes) == 0 or len(found) == 0:
-        return boxes.new_zeros(len(boxes)), boxes.new_zeros(len(boxes))
+        return boxes.new_zeros(len(boxes)), boxes.new_zeros(len(boxes)), nowhere
     overlap = box_iou(boxes, found)
     answers = (overlap > iou_threshold) & (classes[:, None] == labels[None])
     ranked = torch.where(answers, scores[None].expand_as(overlap), overlap.new_tensor(-torch.inf))
     best, which = ranked.max(1)
     there = answers.any(1)
     nothing = boxes.new_zeros(())
-    return torch.where(there, best, nothing), torch.where(
-        there, overlap.gather(1, which[:, None])[:, 0], nothing
-    )
+    iou = torch.where(there, overlap.gather(1, which[:, None])[:, 0], nothing)
+    places = torch.where(there[:, None], found.to(boxes.dtype)[which], nowhere)
+    return torch.where(there, best, nothing), iou, places
 
 
 def mean_response(scores: NDArray[np.float64]) -> NDArray[np.float64]:

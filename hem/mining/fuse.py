@@ -1,6 +1,6 @@
 """Rules on the detector's answers to disturbed frames, alone and together with the video's evidence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,33 @@ def answers_of(evidence: Evidence, min_variants: int) -> Answers:
         return Answers(mean, count.astype(np.int64), frames[found.frame_index])
 
     return index.remembered("answers", min_variants, averaged, room=2)
+
+
+def refined_boxes(evidence: Evidence) -> NDArray[np.float64]:
+    """Return float64 (N, 4): each detection's box averaged with the boxes that answered for it, by score.
+
+    A detector places the box of one object a little differently in every disturbed copy of the frame,
+    and the mean lies nearer to the object than one of them does (Radosavovic et al., Data Distillation,
+    CVPR 2018, section 3, average the predictions on transformed images likewise).
+    """
+    found, table = evidence.detections, evidence.responses
+
+    def averaged() -> NDArray[np.float64]:
+        assert table.box_xyxy is not None
+        there = (table.score > 0) & ~np.isnan(table.box_xyxy).any(axis=1)
+        rows, score = table.candidate[there], table.score[there]
+        own = np.maximum(found.scores, 0.0)
+        total = own + np.bincount(rows, weights=score, minlength=len(found))
+        sums = [
+            own * found.boxes_xyxy[:, side]
+            + np.bincount(rows, weights=score * table.box_xyxy[there, side], minlength=len(found))
+            for side in range(4)
+        ]
+        asked = np.bincount(rows, minlength=len(found)) > 0  # others keep their box to the last bit
+        mean = np.stack(sums, axis=1) / np.where(asked, total, 1.0)[:, None]
+        return np.where(asked[:, None], mean, found.boxes_xyxy)
+
+    return index_of(evidence).remembered("refined", (), averaged, room=1)
 
 
 def response_weight(
@@ -138,7 +165,7 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
     verdict = with_clear_negatives(evidence, verdict, thresholds.neighbour_threshold, thresholds.clear_iou)
     as_negative, as_positive = response_weight(answers, thresholds)
     weights = np.where(verdict == NEGATIVE, as_negative, as_positive)
-    return _table(evidence, "elicited", verdict, weights, {"response": answers.mean})
+    return _table(evidence, "elicited", verdict, weights, {"response": answers.mean}, thresholds.refine_boxes)
 
 
 def _table(
@@ -147,13 +174,19 @@ def _table(
     verdict: NDArray[np.int64],
     weights: NDArray[np.float64],
     seen: dict[str, NDArray[np.float64]],
+    refine: bool,
 ) -> MinedTable:
     rows = np.flatnonzero(verdict >= 0)
     given = np.where(verdict[rows] == IGNORE, 0.0, weights[rows])
     columns = {name: column[rows] for name, column in seen.items()}
     kind = verdict[rows].astype(np.int8)
     times_s = index_of(evidence).times_s
-    return detection_table(evidence.detections, rule, rows, kind, given, columns, times_s)
+    table = detection_table(evidence.detections, rule, rows, kind, given, columns, times_s)
+    if not refine:
+        return table
+    positive = (kind == POSITIVE) | (kind == PSEUDO)
+    boxes = np.where(positive[:, None], refined_boxes(evidence)[rows], table.boxes_xyxy)
+    return replace(table, boxes_xyxy=boxes)
 
 
 def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
@@ -165,8 +198,8 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
       not say false;
     - below label_threshold: hard positive if the response is high and it lies on a sure track;
     - else ignore.
-    Elsewhere the temporal rule decides, but with ``needs_answer`` its hard negatives are ignored if
-    the pass asked the detector about other frames.
+    Elsewhere the temporal rule decides, but with ``needs_answer`` its hard negatives (and with
+    ``labels_need_answer`` its pseudo-labels) are ignored if the pass asked about other frames.
     Gaps filled by matching come on top, unless a detection in them was judged already.
     A verdict that both kinds reach has the larger of their weights, plus a tenth of the smaller, at
     most 1: more evidence of either kind never lowers it.
@@ -198,9 +231,10 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     alone = negative & (not (response.needs_answer and evidence.elicit_calls > 0))
     is_negative = confident & np.where(known, low | (negative & ~high), alone)
     sure = confident & (found.scores >= limits.label_score)
-    is_pseudo = sure & ~is_negative & np.where(known, high & ~negative, pseudo)
+    unasked = pseudo & (not (response.labels_need_answer and evidence.elicit_calls > 0))
+    is_pseudo = sure & ~is_negative & np.where(known, high & ~negative, unasked)
     is_positive = known & doubtful & ~sure & ~negative & high & tracked
-    rest = (known & (found.scores >= limits.ignore_score)) | (~known & (ignore | negative))
+    rest = (known & (found.scores >= limits.ignore_score)) | (~known & (ignore | negative | pseudo))
     verdict = np.select([is_negative, is_positive, is_pseudo, rest], [NEGATIVE, POSITIVE, PSEUDO, IGNORE], -1)
     # what the video alone calls false was isolated from its neighbours already
     clear = with_clear_negatives(evidence, verdict, limits.neighbour_threshold, response.clear_iou)
@@ -213,7 +247,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     )
     seen = {"support": steady.support, "steadiness": steady.value, "response": answers.mean}
     seen["visible"] = steady.visible
-    table = _table(evidence, "hem", verdict, weights, seen)
+    table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
     if limits.max_gap == 0:
         return table
     return joined(without_twice(table, gap_table(evidence, limits, "hem")))

@@ -119,6 +119,10 @@ class ElicitedThresholds:
             that was not asked about is an ignore region, however the video looks. A smooth detector's
             isolated detections are often true objects that wobble round the threshold, so False gives
             more negatives that are less pure.
+        labels_need_answer: `hem` alone: the same for pseudo-labels. True leaves only frames that were asked
+            about to label, in which more of the boxes are right; raise collect.elicit_share with it.
+        refine_boxes: positives get the mean of the detection's box and those that answered for it, by
+            score. False keeps the detection's own box.
         link_iou, min_track: a doubtful detection lies on a track when links of this overlap join it,
             over doubtful ones too, to this many detections with a confident one among them.
     """
@@ -134,6 +138,8 @@ class ElicitedThresholds:
     label_threshold: float = 0.0
     ignore_threshold: float | None = None
     needs_answer: bool = True
+    labels_need_answer: bool = False
+    refine_boxes: bool = True
 
     def __post_init__(self) -> None:
         _require("min_variants", self.min_variants >= 1, ">= 1", self)

@@ -174,18 +174,24 @@ class ResponseTable:
         variant: int16 (K,), index into CollectSettings.variants.
         score: float64 (K,), best score of its class with IoU > 0.5 after mapping back; 0 if none.
         iou: float64 (K,), IoU of that detection with the candidate; 0 if none.
+        box_xyxy: float64 (K, 4), that detection's box in pixels of the original frame; NaN if none, or if
+            the evidence was collected without.
     """
 
     candidate: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     variant: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, dtype=np.int16))
     score: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     iou: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    box_xyxy: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         _column(self, "candidate", np.int64)
         _column(self, "variant", np.int16)
         _column(self, "score", np.float64)
         _column(self, "iou", np.float64)
+        if self.box_xyxy is None:
+            object.__setattr__(self, "box_xyxy", np.full((len(self.candidate), 4), np.nan))
+        _column(self, "box_xyxy", np.float64, (4,))
         same_length("response table", **{item.name: len(getattr(self, item.name)) for item in fields(self)})
 
     def __len__(self) -> int:

@@ -139,7 +139,7 @@ def test_elicit_maps_back_and_takes_the_best_of_the_class():
         )
         return [mirrored, darker]
 
-    scores, ious = elicit(
+    scores, ious, _ = elicit(
         random_frame(), np.array([[20.0, 10, 40, 30], [70, 40, 90, 55]]), np.array([1, 1]), detect,
         ["mirror", "darker"],
     )  # fmt: skip
@@ -154,8 +154,8 @@ def test_an_overlap_exactly_at_the_threshold_does_not_answer():
         return [detections([[0.0, 0, 10, 20]], [0.9]) for _ in frames]
 
     box, label = np.array([[0.0, 0, 10, 10]]), np.array([1])
-    at, _ = elicit(random_frame(), box, label, detect, ["darker"], iou_threshold=0.5)
-    above, iou = elicit(random_frame(), box, label, detect, ["darker"], iou_threshold=0.4999)
+    at, _, _ = elicit(random_frame(), box, label, detect, ["darker"], iou_threshold=0.5)
+    above, iou, _ = elicit(random_frame(), box, label, detect, ["darker"], iou_threshold=0.4999)
     assert at.tolist() == [[0.0]] and above.tolist() == [[0.9]] and iou.tolist() == [[0.5]]
 
 
@@ -167,7 +167,7 @@ def test_what_a_crop_hides_is_nan_and_is_not_asked_when_nothing_is_visible():
         return [Detections.empty() for _ in frames]
 
     zooms = ["zoom_top_left", "zoom_bottom_right"]
-    scores, ious = elicit(
+    scores, ious, _ = elicit(
         random_frame(), torch.tensor([[0.0, 0, 10, 10], [1, 1, 99, 59]]), torch.tensor([1, 1]), detect, zooms
     )
     assert asked == [1]
@@ -180,7 +180,7 @@ def test_no_boxes_costs_no_pass():
     def detect(frames):
         raise AssertionError("nothing to ask")
 
-    scores, ious = elicit(random_frame(), np.zeros((0, 4)), np.zeros(0), detect, ["mirror", "noise"])
+    scores, ious, _ = elicit(random_frame(), np.zeros((0, 4)), np.zeros(0), detect, ["mirror", "noise"])
     assert scores.shape == ious.shape == (0, 2)
     assert mean_response(scores).shape == (0,)
 

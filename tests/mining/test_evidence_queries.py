@@ -128,7 +128,8 @@ def detector_of(clip):
 def constant_elicit(response):
     def elicit(frame, boxes_xyxy, labels, detect, variants):
         scores = np.full((len(boxes_xyxy), len(variants)), response)
-        return scores, np.where(scores > 0, 1.0, 0.0)
+        boxes = np.repeat(np.asarray(boxes_xyxy)[:, None], len(variants), axis=1)
+        return scores, np.where(scores > 0, 1.0, 0.0), boxes
 
     return elicit
 
