@@ -1,10 +1,12 @@
 """One way to ask any rule about any number of videos."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.mining.fuse import query_elicited, query_hem
@@ -13,8 +15,8 @@ from hem.mining.score_scale import ScaleKind, ScoreScale
 from hem.mining.table import MinedTable
 from hem.mining.temporal import query_temporal
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
-from hem.structures import HardExample
 from hem.structures.evidence import Evidence
+from hem.structures.example_list import ExampleList
 
 Rule = Literal["paper", "temporal", "elicited", "hem"]
 Thresholds = PaperThresholds | TemporalThresholds | ElicitedThresholds | HemThresholds
@@ -67,25 +69,52 @@ class MiningPreset:
             raise HemError("mining.score_scale must be raw for `paper`: its thresholds are published scores")
 
 
+@dataclass(frozen=True)
+class _Pool:
+    """What scores are counted over: all of them, float64 (N,), decoded frames, highest floor, video ids."""
+
+    scores: NDArray[np.float64]
+    n_frames: int
+    floor_score: float
+    video_ids: tuple[str, ...]
+
+
+def _pool_of(evidence: Iterable[Evidence]) -> _Pool:
+    """Go through evidence once; only the scores stay, so lazily loaded videos lie in memory one by one."""
+    scores, frames, floor, ids = [np.zeros(0)], 0, float("-inf"), []
+    for item in evidence:
+        found = item.detections
+        # a copy, unlike a view, lets go of the rest
+        scores.append(found.scores.copy())
+        frames += int((~np.isnan(found.frame_times_s)).sum())
+        floor = max(floor, found.floor_score)
+        ids.append(item.video_id)
+    return _Pool(np.concatenate(scores), frames, floor, tuple(ids))
+
+
 def scale_of(
-    evidence: Sequence[Evidence], preset: MiningPreset, calibrated: ScoreScale | None = None
+    evidence: Iterable[Evidence], preset: MiningPreset, calibrated: ScoreScale | None = None
 ) -> ScoreScale:
     """Return the scale that a preset's settings are read on, counted over all the videos together.
 
     Raises:
         HemError: if the preset is calibrated and no calibration is given.
     """
+    return _scale(_pool_of(evidence), preset, calibrated)
+
+
+def _scale(pool: _Pool, preset: MiningPreset, calibrated: ScoreScale | None) -> ScoreScale:
     if preset.score_scale == "calibrated":
         if calibrated is None:
             raise HemError("mining.score_scale=calibrated needs a labelled validation set to calibrate on")
         return calibrated
     if preset.score_scale == "raw":
         return ScoreScale.raw()
-    pool = np.concatenate([item.detections.scores for item in evidence] or [np.zeros(0)])
-    frames = sum(int((~np.isnan(item.detections.frame_times_s)).sum()) for item in evidence)
-    floor = max([item.detections.floor_score for item in evidence], default=-np.inf)
     return ScoreScale.quantile(
-        pool[pool >= floor], max(frames, 1), per_frame=preset.per_frame, floor_score=floor
+        pool.scores[pool.scores >= pool.floor_score],
+        max(pool.n_frames, 1),
+        per_frame=preset.per_frame,
+        floor_score=pool.floor_score,
     )
 
 
@@ -123,11 +152,11 @@ def mine_tables(
     Raises:
         HemError: if two videos have one id, or a threshold lies outside what was collected.
     """
-    names = [item.video_id for item in evidence]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    pool = _pool_of(evidence)
+    twice = sorted(name for name, count in Counter(pool.video_ids).items() if count > 1)
     if twice:
         raise HemError(f"two videos have the id {twice[0]!r}: mine them apart, or rename one")
-    thresholds = resolved(preset.thresholds, scale_of(evidence, preset, calibrated))
+    thresholds = resolved(preset.thresholds, _scale(pool, preset, calibrated))
     return [query(item, preset.rule, thresholds) for item in evidence]
 
 
@@ -136,7 +165,7 @@ def mine(
     preset: MiningPreset,
     calibrated: ScoreScale | None = None,
     mining_round: int = 1,
-) -> list[HardExample]:
+) -> ExampleList:
     """Return the hard examples of all videos, video by video, each ordered by frame and kind."""
     tables = mine_tables(evidence, preset, calibrated)
-    return [example for table in tables for example in table.examples(mining_round)]
+    return ExampleList.joined(table.taught(mining_round) for table in tables)

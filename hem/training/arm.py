@@ -21,7 +21,7 @@ CACHE_BYTES = 512 << 20  # decoded replay frames kept in RAM; mined frames are f
 class Preset(Protocol):
     """A mining preset: a pure function of evidence."""
 
-    def mine(self, evidence: Sequence[Evidence], *, seed: int = 0) -> list[HardExample]:
+    def mine(self, evidence: Sequence[Evidence], *, seed: int = 0) -> Sequence[HardExample]:
         """Return what the preset finds; the seed matters to random baselines alone."""
         ...
 
@@ -72,7 +72,7 @@ class ArmMining:
             made_by={"model": teacher.digest()},
         )
 
-    def _collected(self, teacher: Detector, index: int, folder: Path) -> list[Evidence]:
+    def _collected(self, teacher: Detector, index: int, folder: Path) -> Sequence[Evidence]:
         name = f"evidence_{index:03d}_{teacher.digest()[:16]}"  # of these weights, whatever a killed run left
         return run_pass(
             teacher,

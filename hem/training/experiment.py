@@ -84,7 +84,7 @@ class Experiment:
         self.store = store
         self.device = accelerator_of(self.config.trainer.accelerator)
         self.unlabelled = VideoData(parts.videos, self.config.video)
-        self._evidence: dict[Path, list[Evidence]] = {}
+        self._evidence: dict[Path, Sequence[Evidence]] = {}
 
     # -- what determines each stage --------------------------------------------------------------
 
@@ -139,15 +139,15 @@ class Experiment:
 
         return self.store.run("evidence", key, work)
 
-    def evidence(self, folder: Path) -> list[Evidence]:
-        """Read the evidence of every unlabelled video; it is kept, since every arm asks for it."""
+    def evidence(self, folder: Path) -> Sequence[Evidence]:
+        """Return the evidence of every unlabelled video, read one video after the other when asked for."""
         if folder not in self._evidence:
             self._evidence[folder] = run_pass(_Never(), self.unlabelled, self.parts.collect, folder)  # type: ignore[arg-type]
         return self._evidence[folder]
 
-    def mine(self, name: str, evidence: Sequence[Evidence]) -> list[HardExample]:
+    def mine(self, name: str, evidence: Sequence[Evidence]) -> Sequence[HardExample]:
         """Return what an arm's preset finds in evidence."""
-        examples: list[HardExample] = self.parts.presets[name].mine(evidence, seed=self.config.seed + 1)
+        examples: Sequence[HardExample] = self.parts.presets[name].mine(evidence, seed=self.config.seed + 1)
         return examples
 
     def arm(self, name: str, baseline: Path, evidence: Path | None) -> Path:
