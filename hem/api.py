@@ -19,6 +19,7 @@ from hem.errors import HemError
 from hem.mining.collect import collect_evidence
 from hem.mining.paper import PaperThresholds
 from hem.mining.presets import Paper, Preset
+from hem.mining.run import NO_CALIBRATION
 from hem.mining.sources import read_detections
 from hem.mining.stream import frames_needed, stream_paper
 from hem.mining.table import MinedTable, frame_times
@@ -26,6 +27,7 @@ from hem.ops.rulings import honour
 from hem.structures import HardExample, Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import ExampleList, counts_of
+from hem.training.calibration import load_scale
 from hem.training.evidence_pass import counted, folder_of, run_pass
 from hem.training.video_data import VideoData
 from hem.video.source import open_source
@@ -96,6 +98,7 @@ def mine_videos(
     seed: int = 0,
     say: Say | None = None,
     verdicts: Sequence[Path] = (),
+    calibration: Path | None = None,
 ) -> MiningResult:
     """Mine videos with a detector, or from detections that any other program made.
 
@@ -116,12 +119,15 @@ def mine_videos(
             appearance; with ``search_margin`` it answers other `paper` settings too.
         verdicts: of reviews (files, or directories that were reviewed) to honour, besides the verdicts
             and removals in ``output_dir`` itself; see hem.ops.rulings.
+        calibration: what the detector's scores are worth, for presets with score_scale=calibrated: a run's
+            ``calibration.json``, or what hem.training.calibration.save_scale wrote.
 
     Raises:
         HemError: if neither or both of detector and detections are given, or nothing can be read.
     """
     if (detector is None) == (detections is None):
         raise HemError("mining needs either a detector (checkpoint=) or detections=, not both")
+    _calibration_given(preset, calibration)
     collect = collect or shipped.collect()
     settings = exactly_for(preset, collect)
     data = VideoData(videos, video or VideoConfig())
@@ -139,23 +145,38 @@ def mine_videos(
         settings = replace(settings, variants=(), score_threshold=anything, neighbour_threshold=anything)
         evidence = _from_detections(data, detections, detections_format, class_names, settings, root, say)
     collected = time.monotonic() - started
-    return _answer(evidence, preset, output_dir, seed, collected, verdicts, root, examples)
+    return _answer(evidence, preset, output_dir, seed, collected, verdicts, root, calibration, examples)
 
 
 def mine_evidence(
-    root: Path, preset: Preset, *, output_dir: Path, seed: int = 0, verdicts: Sequence[Path] = ()
+    root: Path,
+    preset: Preset,
+    *,
+    output_dir: Path,
+    seed: int = 0,
+    verdicts: Sequence[Path] = (),
+    calibration: Path | None = None,
 ) -> MiningResult:
     """Answer a preset from evidence collected before; no video is touched.
 
     Raises:
         HemError: if there is no evidence, or it cannot answer these thresholds.
     """
+    _calibration_given(preset, calibration)
     inner = root / EVIDENCE
     folders = sorted(path.parent for path in (inner if inner.is_dir() else root).glob("*/detections.parquet"))
     if not folders:
         raise HemError(f"evidence={root} holds no evidence; give the output_dir of an earlier mining run")
     by_id = sorted(folders, key=lambda folder: load_evidence(folder).video_id)
-    return _answer(StoredEvidence(by_id), preset, output_dir, seed, 0.0, verdicts, root)
+    return _answer(StoredEvidence(by_id), preset, output_dir, seed, 0.0, verdicts, root, calibration)
+
+
+def _calibration_given(preset: Preset, calibration: Path | None) -> None:
+    """Find a calibration that is missing or damaged before the videos are read."""
+    if calibration is not None:
+        load_scale(calibration)
+    elif getattr(preset, "score_scale", "") == "calibrated":
+        raise HemError(NO_CALIBRATION)
 
 
 def _answer(
@@ -166,12 +187,14 @@ def _answer(
     collected: float,
     verdicts: Sequence[Path],
     root: Path,
+    calibration: Path | None = None,
     found: Sequence[HardExample] | None = None,
 ) -> MiningResult:
     started = time.monotonic()
     rulings = gather_rulings(output_dir, verdicts)
-    mined = preset.mine(evidence, seed=seed) if found is None else found
-    seen = [_Seen.of(one.detections) for one in evidence]
+    scale = None if calibration is None else load_scale(calibration, evidence)
+    mined = preset.mine(evidence, seed=seed, calibrated=scale) if found is None else found
+    seen = list(map(_Seen.of, evidence))  # a loop's variable would keep one while the next is read
     evidence.let_go()  # with what the rules looked up in it, before files are written
     examples = honour(mined, rulings)
     seconds = {"collect": collected, "query": time.monotonic() - started}
@@ -212,7 +235,8 @@ class _Seen:
     gaps: list[str]
 
     @classmethod
-    def of(cls, found: VideoDetections) -> "_Seen":
+    def of(cls, evidence: Evidence) -> "_Seen":
+        found = evidence.detections
         times = found.frame_times_s[~np.isnan(found.frame_times_s)]
         row = {
             "video": found.video.video_id,

@@ -1,6 +1,6 @@
 """Evidence of one video as one directory of Parquet files, whole or not there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -119,6 +119,10 @@ class StoredEvidence(Sequence[Evidence]):
             self._last = None  # before the next one is read: never two at once
             self._last = (at, load_evidence(item))
         return self._last[1]
+
+    def __iter__(self) -> Iterator[Evidence]:
+        for at in range(len(self)):
+            yield self[at]  # bound to no name here, so that it can go before the next one is read
 
     def let_go(self) -> None:
         """Forget the one asked for last; it is read again when it is wanted."""

@@ -37,6 +37,12 @@ _SCORES = (
 )
 
 
+NO_CALIBRATION = (
+    "mining.score_scale=calibrated needs a calibration: hem.train makes its own, calibration.json in "
+    "the run directory; elsewhere give calibration=FILE, or use mining.score_scale=quantile"
+)
+
+
 @dataclass(frozen=True)
 class MiningPreset:
     """A rule with its thresholds.
@@ -81,15 +87,20 @@ class _Pool:
 
 def _pool_of(evidence: Iterable[Evidence]) -> _Pool:
     """Go through evidence once; only the scores stay, so lazily loaded videos lie in memory one by one."""
-    scores, frames, floor, ids = [np.zeros(0)], 0, float("-inf"), []
-    for item in evidence:
+
+    def of_one(item: Evidence) -> _Pool:
         found = item.detections
+        decoded = int((~np.isnan(found.frame_times_s)).sum())
         # a copy, unlike a view, lets go of the rest
-        scores.append(found.scores.copy())
-        frames += int((~np.isnan(found.frame_times_s)).sum())
-        floor = max(floor, found.floor_score)
-        ids.append(item.video_id)
-    return _Pool(np.concatenate(scores), frames, floor, tuple(ids))
+        return _Pool(found.scores.copy(), decoded, found.floor_score, (item.video_id,))
+
+    parts = list(map(of_one, evidence))  # a loop's variable would keep one while the next is read
+    return _Pool(
+        np.concatenate([np.zeros(0), *(part.scores for part in parts)]),
+        sum(part.n_frames for part in parts),
+        max((part.floor_score for part in parts), default=float("-inf")),
+        tuple(part.video_ids[0] for part in parts),
+    )
 
 
 def scale_of(
@@ -106,7 +117,7 @@ def scale_of(
 def _scale(pool: _Pool, preset: MiningPreset, calibrated: ScoreScale | None) -> ScoreScale:
     if preset.score_scale == "calibrated":
         if calibrated is None:
-            raise HemError("mining.score_scale=calibrated needs a labelled validation set to calibrate on")
+            raise HemError(NO_CALIBRATION)
         return calibrated
     if preset.score_scale == "raw":
         return ScoreScale.raw()
@@ -129,6 +140,18 @@ def resolved(thresholds: Thresholds, scale: ScoreScale) -> Thresholds:
     given = {item.name: getattr(thresholds, item.name) for item in fields(thresholds) if item.name in _SCORES}
     raw: dict[str, Any] = {name: scale.threshold(value) for name, value in given.items() if value is not None}
     return replace(thresholds, **raw)
+
+
+def _reachable(thresholds: Thresholds, scale: ScoreScale) -> None:
+    """Raise HemError if no score at all is as precise as a calibrated score_threshold asks."""
+    if isinstance(thresholds, HemThresholds):
+        thresholds = thresholds.temporal
+    asked = thresholds.score_threshold
+    if scale.kind is ScaleKind.CALIBRATED and scale.threshold(asked) == float("inf"):
+        raise HemError(
+            f"mining.score_threshold={asked:g} asks for scores that are right in {asked:g} of cases, but this "
+            f"detector's are in at most {float(scale.values[-1]):g}: lower it, or train the detector further"
+        )
 
 
 def query(evidence: Evidence, rule: Rule, thresholds: Thresholds) -> MinedTable:
@@ -156,8 +179,10 @@ def mine_tables(
     twice = sorted(name for name, count in Counter(pool.video_ids).items() if count > 1)
     if twice:
         raise HemError(f"two videos have the id {twice[0]!r}: mine them apart, or rename one")
-    thresholds = resolved(preset.thresholds, _scale(pool, preset, calibrated))
-    return [query(item, preset.rule, thresholds) for item in evidence]
+    scale = _scale(pool, preset, calibrated)
+    _reachable(preset.thresholds, scale)
+    thresholds = resolved(preset.thresholds, scale)
+    return list(map(lambda item: query(item, preset.rule, thresholds), evidence))
 
 
 def mine(
