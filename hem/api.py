@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hem import settings as shipped
 from hem.artifacts import remove_parts, save_coco, save_examples, write_json
-from hem.artifacts.evidence import load_evidence, save_evidence
+from hem.artifacts.evidence import StoredEvidence, load_evidence, save_evidence
 from hem.artifacts.rulings import gather_rulings
 from hem.config import VideoConfig
 from hem.detectors.protocol import Detector
@@ -19,12 +19,15 @@ from hem.errors import HemError
 from hem.mining.collect import collect_evidence
 from hem.mining.paper import PaperThresholds
 from hem.mining.presets import Paper, Preset
+from hem.mining.run import NO_CALIBRATION
 from hem.mining.sources import read_detections
 from hem.mining.stream import frames_needed, stream_paper
 from hem.mining.table import MinedTable, frame_times
 from hem.ops.rulings import honour
 from hem.structures import HardExample, Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
+from hem.structures.example_list import ExampleList, counts_of
+from hem.training.calibration import load_scale
 from hem.training.evidence_pass import counted, folder_of, run_pass
 from hem.training.video_data import VideoData
 from hem.video.source import open_source
@@ -39,14 +42,16 @@ class MiningResult:
     """What mining gave.
 
     Attributes:
-        examples: hard negatives, hard positives, pseudo-labels and ignore regions of all videos.
-        evidence: of each video; other thresholds are answered from it at once.
+        examples: hard negatives, hard positives, pseudo-labels and ignore regions of all videos, like a
+            list; its objects are made when they are asked for.
+        evidence: of each video, read when it is asked for, one at a time; other thresholds are answered
+            from it at once.
         rows: one summary row for each video.
         seconds: of collecting, and of querying.
     """
 
-    examples: list[HardExample]
-    evidence: list[Evidence]
+    examples: Sequence[HardExample]
+    evidence: Sequence[Evidence]
     rows: list[dict[str, Any]]
     seconds: Mapping[str, float]
 
@@ -93,6 +98,7 @@ def mine_videos(
     seed: int = 0,
     say: Say | None = None,
     verdicts: Sequence[Path] = (),
+    calibration: Path | None = None,
 ) -> MiningResult:
     """Mine videos with a detector, or from detections that any other program made.
 
@@ -113,18 +119,21 @@ def mine_videos(
             appearance; with ``search_margin`` it answers other `paper` settings too.
         verdicts: of reviews (files, or directories that were reviewed) to honour, besides the verdicts
             and removals in ``output_dir`` itself; see hem.ops.rulings.
+        calibration: what the detector's scores are worth, for presets with score_scale=calibrated: a run's
+            ``calibration.json``, or what hem.training.calibration.save_scale wrote.
 
     Raises:
         HemError: if neither or both of detector and detections are given, or nothing can be read.
     """
     if (detector is None) == (detections is None):
         raise HemError("mining needs either a detector (checkpoint=) or detections=, not both")
+    _calibration_given(preset, calibration)
     collect = collect or shipped.collect()
     settings = exactly_for(preset, collect)
     data = VideoData(videos, video or VideoConfig())
     root = output_dir / EVIDENCE
     started = time.monotonic()
-    examples: list[HardExample] | None = None
+    examples: Sequence[HardExample] | None = None
     if detections is not None and isinstance(preset, Paper) and collect.search_margin is None:
         evidence, examples = _paper_alone(data, detections, detections_format, class_names, preset, root, say)
     elif detector is not None:
@@ -136,46 +145,70 @@ def mine_videos(
         settings = replace(settings, variants=(), score_threshold=anything, neighbour_threshold=anything)
         evidence = _from_detections(data, detections, detections_format, class_names, settings, root, say)
     collected = time.monotonic() - started
-    return _answer(evidence, preset, output_dir, seed, collected, verdicts, root, examples)
+    return _answer(evidence, preset, output_dir, seed, collected, verdicts, root, calibration, examples)
 
 
 def mine_evidence(
-    root: Path, preset: Preset, *, output_dir: Path, seed: int = 0, verdicts: Sequence[Path] = ()
+    root: Path,
+    preset: Preset,
+    *,
+    output_dir: Path,
+    seed: int = 0,
+    verdicts: Sequence[Path] = (),
+    calibration: Path | None = None,
 ) -> MiningResult:
     """Answer a preset from evidence collected before; no video is touched.
 
     Raises:
         HemError: if there is no evidence, or it cannot answer these thresholds.
     """
+    _calibration_given(preset, calibration)
     inner = root / EVIDENCE
     folders = sorted(path.parent for path in (inner if inner.is_dir() else root).glob("*/detections.parquet"))
     if not folders:
         raise HemError(f"evidence={root} holds no evidence; give the output_dir of an earlier mining run")
-    evidence = sorted((load_evidence(folder) for folder in folders), key=lambda one: one.video_id)
-    return _answer(evidence, preset, output_dir, seed, 0.0, verdicts, root)
+    by_id = sorted(folders, key=lambda folder: load_evidence(folder).video_id)
+    return _answer(StoredEvidence(by_id), preset, output_dir, seed, 0.0, verdicts, root, calibration)
+
+
+def _calibration_given(preset: Preset, calibration: Path | None) -> None:
+    """Find a calibration that is missing or damaged before the videos are read."""
+    if calibration is not None:
+        load_scale(calibration)
+    elif getattr(preset, "score_scale", "") == "calibrated":
+        raise HemError(NO_CALIBRATION)
 
 
 def _answer(
-    evidence: Sequence[Evidence],
+    evidence: StoredEvidence,
     preset: Preset,
     output_dir: Path,
     seed: int,
     collected: float,
     verdicts: Sequence[Path],
     root: Path,
-    found: list[HardExample] | None = None,
+    calibration: Path | None = None,
+    found: Sequence[HardExample] | None = None,
 ) -> MiningResult:
     started = time.monotonic()
     rulings = gather_rulings(output_dir, verdicts)
-    examples = honour(preset.mine(evidence, seed=seed) if found is None else found, rulings)
+    scale = None if calibration is None else load_scale(calibration, evidence)
+    mined = preset.mine(evidence, seed=seed, calibrated=scale) if found is None else found
+    seen = list(map(_Seen.of, evidence))  # a loop's variable would keep one while the next is read
+    evidence.let_go()  # with what the rules looked up in it, before files are written
+    examples = honour(mined, rulings)
     seconds = {"collect": collected, "query": time.monotonic() - started}
-    names = next((one.detections.class_names for one in evidence if one.detections.class_names), ())
-    names = tuple(names) or tuple(f"class {label}" for label in range(1, _highest(evidence) + 1))
+    names = next((one.class_names for one in seen if one.class_names), ())
+    highest = max((one.highest for one in seen), default=1)
+    names = names or tuple(f"class {label}" for label in range(1, highest + 1))
     output_dir.mkdir(parents=True, exist_ok=True)
     save_examples(output_dir / "hard_examples.parquet", examples, class_names=names)
-    videos = [one.detections.video for one in evidence]
-    save_coco(output_dir / "hard_examples.json", examples, videos, names)
-    rows = [row_of(one, [e for e in examples if e.video_id == one.video_id]) for one in evidence]
+    save_coco(output_dir / "hard_examples.json", examples, [one.video for one in seen], names)
+    counts = counts_of(examples)
+    rows = [
+        {**one.row, **{kind.value: counts[one.video.video_id, kind] for kind in Kind}, "gaps": one.gaps}
+        for one in seen
+    ]
     chosen = {f.name: getattr(preset, f.name) for f in fields(preset)}  # type: ignore[arg-type]
     write_json(
         output_dir / "mining.json",
@@ -188,26 +221,31 @@ def _answer(
             "evidence": str(root),
         },
     )
-    return MiningResult(examples, list(evidence), rows, seconds)
+    return MiningResult(examples, evidence, rows, seconds)
 
 
-def _highest(evidence: Sequence[Evidence]) -> int:
-    return max((int(one.detections.labels.max(initial=1)) for one in evidence), default=1)
+@dataclass(frozen=True)
+class _Seen:
+    """What stays of a video when its evidence is let go: ``row`` begins its summary row."""
 
+    video: VideoInfo
+    class_names: tuple[str, ...]
+    highest: int
+    row: dict[str, Any]
+    gaps: list[str]
 
-def row_of(evidence: Evidence, examples: Sequence[HardExample]) -> dict[str, Any]:
-    """Return one video's summary row."""
-    found = evidence.detections
-    times = found.frame_times_s[~(found.frame_times_s != found.frame_times_s)]
-    counts = {kind.value: sum(example.kind is kind for example in examples) for kind in Kind}
-    return {
-        "video": evidence.video_id,
-        "seconds": float(times[-1] - times[0]) if len(times) else 0.0,
-        "frames": found.n_frames,
-        "detections": len(found),
-        **counts,
-        "gaps": [f"frames {gap.first_frame}..{gap.end_frame or 'end'}: {gap.reason}" for gap in found.gaps],
-    }
+    @classmethod
+    def of(cls, evidence: Evidence) -> "_Seen":
+        found = evidence.detections
+        times = found.frame_times_s[~np.isnan(found.frame_times_s)]
+        row = {
+            "video": found.video.video_id,
+            "seconds": float(times[-1] - times[0]) if len(times) else 0.0,
+            "frames": found.n_frames,
+            "detections": len(found),
+        }
+        gaps = [f"frames {gap.first_frame}..{gap.end_frame or 'end'}: {gap.reason}" for gap in found.gaps]
+        return cls(found.video, tuple(found.class_names), int(found.labels.max(initial=1)), row, gaps)
 
 
 def _from_detections(
@@ -218,7 +256,7 @@ def _from_detections(
     settings: CollectSettings,
     root: Path,
     say: Say | None,
-) -> list[Evidence]:
+) -> StoredEvidence:
     root.mkdir(parents=True, exist_ok=True)
     remove_parts(root)
     done = 0
@@ -243,7 +281,7 @@ def _from_detections(
                     ),
                 )
         done += load_evidence(folder).detections.n_frames
-    return [load_evidence(folder_of(root, video)) for video in data.videos]
+    return StoredEvidence(folder_of(root, video) for video in data.videos)
 
 
 def _paper_alone(
@@ -254,30 +292,34 @@ def _paper_alone(
     preset: Paper,
     root: Path,
     say: Say | None,
-) -> tuple[list[Evidence], list[HardExample]]:
+) -> tuple[StoredEvidence, ExampleList]:
     """Answer `paper` in one forward pass over each video that has no evidence which answers it."""
     root.mkdir(parents=True, exist_ok=True)
     remove_parts(root)
-    kept, examples = [], []
+    kept: list[Path | Evidence] = []
+    examples: list[ExampleList] = []
+    done = 0
     for video in data.videos:
         folder = folder_of(root, video)
         evidence = load_evidence(folder) if folder.exists() else None
         if evidence is not None and evidence.collected.search_margin is not None:
-            examples += preset.mine([evidence])
+            examples.append(preset.mine([evidence]))
+            kept.append(folder)
         else:
             path = _file_for(detections, video, len(data.videos))
             found = read_detections(path, video, source, class_names)
             table, found = stream_video(video, found, preset.thresholds, data.settings)
-            examples += table.examples()
+            examples.append(table.taught())
             flags = np.zeros(found.n_frames, dtype=np.bool_)
             nothing = CollectSettings(floor_score=float("-inf"), search_margin=None, box_margin=None)
             evidence = Evidence(found, flags, flags, nothing)
+            kept.append(evidence if folder.exists() else folder)
             if not folder.exists():
                 save_evidence(folder, evidence)
-        kept.append(evidence)
+        done += evidence.detections.n_frames
         if say:
-            say(sum(one.detections.n_frames for one in kept))
-    return kept, examples
+            say(done)
+    return StoredEvidence(kept), ExampleList.joined(examples)
 
 
 def stream_video(

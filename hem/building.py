@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 from hem.compose import group_file
 from hem.config import TrainConfig
 from hem.data.bundle import DataBundle
+from hem.data.held_back import hold_back
 from hem.detectors.protocol import Detector
 from hem.errors import HemError
 from hem.instantiate import check_arguments, instantiate, locate
@@ -18,7 +19,7 @@ from hem.leak_check import note_of_leaks
 from hem.mining.presets import Preset
 from hem.structures import VideoInfo
 from hem.structures.evidence import CollectSettings
-from hem.training.experiment import Parts, Progress
+from hem.training.experiment import Parts, Progress, is_calibrated
 from hem.video.manifest import Manifest, scan_videos
 
 DEFAULT_PRESET = "default"
@@ -122,6 +123,10 @@ def build_parts(
     skipped = [{"path": one.path, "reason": one.reason} for one in (*unlabelled.skipped, *heldout.skipped)]
     _refuse_leak(unlabelled.videos, heldout.videos)
     data = replace(data, note=note_of_leaks(config, data, unlabelled.videos, heldout.videos))
+    if any(is_calibrated(one) for one in settings.values()):
+        # the test images set the figures, so the scores are judged on training images held back
+        kept, held = hold_back(data.train, config.calibration.share)
+        data = replace(data, train=kept, calibration=held)
     parts = Parts(
         config=config,
         data=data,

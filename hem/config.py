@@ -95,6 +95,21 @@ class RoundsConfig(Strict):
     )
 
 
+class CalibrationConfig(Strict):
+    """What ``score_scale=calibrated`` rests on; unused without such a preset."""
+
+    share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the labelled training images that nothing trains on, so that the scores "
+        "found there can be judged; higher calibrates better and trains on less",
+    )
+    min_count: int = Field(
+        20, ge=1, description="detections that each estimated precision rests on; higher is smoother"
+    )
+
+
 class ReplayConfig(Strict):
     """How mined frames enter the batches."""
 
@@ -195,6 +210,7 @@ class TrainConfig(Strict):
     video: VideoConfig
     mining: Node
     collect: Node
+    calibration: CalibrationConfig = CalibrationConfig()
     replay: ReplayConfig
     rounds: RoundsConfig
     arms: dict[str, ArmConfig]
@@ -222,6 +238,9 @@ class MineConfig(Strict):
         "auto", description="auto tells it by the content"
     )
     evidence: str | None = Field(None, description="evidence collected before: nothing is decoded")
+    calibration: str | None = Field(
+        None, description="for mining.score_scale=calibrated: the calibration.json of a run of hem.train"
+    )
     class_names: tuple[str, ...] = Field((), description="of labels 1, 2, … in the detections")
     keep_frames: bool = Field(False, description="write the mined frames as a replay round")
     seed: int = Field(0, ge=0, description="of random baselines")

@@ -22,7 +22,7 @@ class Honouring(Preset):
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
-    ) -> list[HardExample]:
+    ) -> Sequence[HardExample]:
         """See Preset.mine."""
         found = self.preset.mine(evidence, seed=seed, calibrated=calibrated)
         return honour(found, self.rulings)

@@ -36,6 +36,7 @@ def main(values: dict[str, Any]) -> None:
                 output_dir=output,
                 seed=config.seed,
                 verdicts=paths(config.verdicts),
+                calibration=None if config.calibration is None else Path(config.calibration),
             )
         else:
             result = _from_video(config, preset, output, steps)
@@ -76,6 +77,7 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
         seed=config.seed,
         say=lambda done: steps.progress("mining", done, None),
         verdicts=paths(config.verdicts),
+        calibration=None if config.calibration is None else Path(config.calibration),
     )
 
 

@@ -108,7 +108,7 @@ def node_settings(node: Mapping[str, Any], key: str) -> list[Setting]:
 
 _SHARED = {  # what several constructors take and describe together elsewhere
     "score_scale": "how score settings are read: as raw scores, as quantiles over the whole run (see "
-    "per_frame), or as calibrated shares of true detections",
+    "per_frame), or calibrated: as shares of true detections, measured on labelled images held back",
     "per_frame": "quantile scale: setting s is the score that the best (1 - s) * per_frame detections a "
     "frame reach; two to four times the objects in a frame. Higher: every score setting admits more",
     "seed": "of all that is drawn; the run's own if the file says ${seed}",

@@ -1,5 +1,6 @@
 """``python -m hem.train +experiment=NAME``: baseline, mining, arms, and their comparison."""
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from hem.reporting.run_log import RunLog
 from hem.reporting.run_report import write_report
 from hem.reporting.steps import Steps
 from hem.structures import VideoInfo, VideoTruth
+from hem.training.calibration import CALIBRATION
 from hem.training.checkpoint import load_checkpoint
 from hem.training.experiment import EXAMPLES, Experiment
 from hem.training.measure import STILLS, figures, load_stills, point_of, targets_of
@@ -75,6 +77,9 @@ def compare(experiment: Experiment, run: Path, skipped: list[dict[str, str]], st
     baseline = experiment.baseline()
     mining_arms = [name for name, arm in config.arms.items() if arm.mining is not None]
     evidence = experiment.evidence_folder(baseline) if mining_arms else None
+    calibration = experiment.calibration(baseline)
+    if calibration is not None:
+        shutil.copyfile(calibration, run / CALIBRATION)
     mined = {name: _query(experiment, name, evidence, run) for name in mining_arms if evidence is not None}
     checkpoints = {"baseline": baseline}
     for name in config.arms:
@@ -87,6 +92,7 @@ def compare(experiment: Experiment, run: Path, skipped: list[dict[str, str]], st
             "checkpoints": {name: str(path) for name, path in checkpoints.items()},
             "predictions": {name: str(path) for name, path in folders.items()},
             "evidence": None if evidence is None else str(evidence),
+            "calibration": None if calibration is None else str(calibration),
         },
     )
     document, kept = _measured(experiment, folders, mined, skipped, evidence)

@@ -181,3 +181,25 @@ def test_real_labels_and_real_video(tmp_path: Path) -> None:
     assert document["mining"]["frames"] == 179
     assert document["arms"]["continued"]["AP"] is not None
     assert document["arms"]["continued"]["recall"] is None  # no held-out video was given
+
+
+def test_a_calibrated_run_trains_without_the_images_it_calibrates_on_and_goes_on(
+    tmp_path: Path, worlds: Path
+) -> None:
+    asked = [
+        "mining=pseudo_labels", "+mining.score_scale=calibrated", "mining.score_threshold=0",
+        "calibration.share=0.5", "calibration.min_count=5", "arms=short",
+    ]  # fmt: skip
+    said = train(tmp_path / "a", tmp_path / "store", worlds, *asked)
+    assert "calibration: 6/6" in said  # half of the twelve training images, never the test images
+    stored = json.loads((tmp_path / "a" / "calibration.json").read_text())
+    assert stored["kind"] == "calibrated" and stored["made_by"]["detector"]
+    stages = json.loads((tmp_path / "a" / "stages.json").read_text())
+    again = train(tmp_path / "b", tmp_path / "store", worlds, *asked)
+    assert "calibration: 6/6" not in again and "train baseline" not in again  # found, not made again
+    assert json.loads((tmp_path / "b" / "calibration.json").read_text()) == stored
+    train(tmp_path / "c", tmp_path / "store", worlds, *asked, "calibration.min_count=6")
+    other = json.loads((tmp_path / "c" / "stages.json").read_text())
+    assert other["calibration"] != stages["calibration"]
+    same = {name for name, path in stages["checkpoints"].items() if other["checkpoints"][name] == path}
+    assert same == {"baseline", "continued"}  # arms that mine rest on the calibration

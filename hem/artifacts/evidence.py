@@ -1,6 +1,8 @@
 """Evidence of one video as one directory of Parquet files, whole or not there."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -78,3 +80,50 @@ def load_evidence(directory: Path) -> Evidence:
         detector_calls=int(header["detector_calls"]),
         elicit_calls=int(header["elicit_calls"]),
     )
+
+
+class StoredEvidence(Sequence[Evidence]):
+    """Evidence of many videos, of which the one asked for last lies in memory.
+
+    Going through it reads video after video; what was made of a video's evidence (its look-ups) goes
+    with it. A slice is a list of all it names.
+
+    Args:
+        items: directories that save_evidence wrote, or evidence that lies nowhere but in memory.
+    """
+
+    def __init__(self, items: Iterable[Path | Evidence]) -> None:
+        self._items = tuple(items)
+        self._last: tuple[int, Evidence] | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Evidence: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Evidence]: ...
+    def __getitem__(self, index: int | slice) -> Evidence | list[Evidence]:
+        """Return one video's evidence, or a list.
+
+        Raises:
+            HemError: if it cannot be read any more.
+        """
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        at = range(len(self))[index]
+        item = self._items[at]
+        if isinstance(item, Evidence):
+            return item
+        if self._last is None or self._last[0] != at:
+            self._last = None  # before the next one is read: never two at once
+            self._last = (at, load_evidence(item))
+        return self._last[1]
+
+    def __iter__(self) -> Iterator[Evidence]:
+        for at in range(len(self)):
+            yield self[at]  # bound to no name here, so that it can go before the next one is read
+
+    def let_go(self) -> None:
+        """Forget the one asked for last; it is read again when it is wanted."""
+        self._last = None

@@ -1,15 +1,36 @@
 """Hard examples as Parquet (exact) and as COCO JSON (for other tools)."""
 
 import json
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from hem.artifacts.files import read_table, write_json, write_table
+from hem.artifacts.files import read_table, write_json, write_slices
 from hem.structures import HardExample, Kind, VideoInfo
+from hem.structures.example_list import SLICE, frames_of, in_order
+
+_SORTED = json.JSONEncoder(sort_keys=True)
+_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("video_id", pa.string()),
+        ("video_digest", pa.string()),
+        ("frame_index", pa.int64()),
+        ("time_s", pa.float64()),
+        ("box_xyxy", pa.list_(pa.float64(), 4)),
+        ("label", pa.int64()),
+        ("kind", pa.string()),
+        ("score", pa.float64()),
+        ("weight", pa.float64()),
+        ("rule", pa.string()),
+        ("round", pa.int64()),
+        ("evidence", pa.string()),
+    ]
+)
 
 
 def save_examples(
@@ -19,8 +40,14 @@ def save_examples(
     class_names: Sequence[str],
     header: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write hard examples as Parquet, in the order given."""
-    columns: dict[str, Any] = {
+    """Write hard examples as Parquet, in the order given, a slice at a time."""
+    slices = (_columns(examples[first : first + SLICE]) for first in range(0, len(examples), SLICE))
+    given = {"class_names": list(class_names), **(header or {})}
+    write_slices(path, "hard_examples", slices, _SCHEMA, header=given)
+
+
+def _columns(examples: Sequence[HardExample]) -> dict[str, Any]:
+    return {
         "example_id": [e.example_id for e in examples],
         "video_id": [e.video_id for e in examples],
         "video_digest": [e.video_digest for e in examples],
@@ -33,9 +60,8 @@ def save_examples(
         "weight": np.array([e.weight for e in examples], dtype=np.float64),
         "rule": [e.rule for e in examples],
         "round": np.array([e.round for e in examples], dtype=np.int64),
-        "evidence": [json.dumps(dict(e.evidence), sort_keys=True) for e in examples],
+        "evidence": [_SORTED.encode(dict(e.evidence)) for e in examples],
     }
-    write_table(path, "hard_examples", columns, header={"class_names": list(class_names), **(header or {})})
 
 
 def load_examples(path: Path) -> tuple[list[HardExample], dict[str, Any]]:
@@ -80,30 +106,34 @@ def save_coco(
     regions have ``iscrowd`` = 1.
     """
     sizes = {video.video_id: (video.width, video.height) for video in videos}
-    ordered = sorted(examples, key=lambda e: (e.video_id, e.frame_index, e.kind.value, e.label, e.box_xyxy))
-    frames = [next(group) for _, group in groupby(ordered, key=lambda e: (e.video_id, e.frame_index))]
-    images = {(example.video_id, example.frame_index): number for number, example in enumerate(frames, 1)}
+    ordered = in_order(examples)
     payload = {
         "images": (
-            _image(example, number, sizes.get(example.video_id, (0, 0)))
-            for number, example in enumerate(frames, 1)
+            _image(place, number, sizes.get(place[0], (0, 0)))
+            for number, place in enumerate(frames_of(ordered), 1)
         ),
         "annotations": (
-            _annotation(example, number, images[example.video_id, example.frame_index])
-            for number, example in enumerate(ordered, 1)
+            _annotation(example, number, image)
+            for number, (example, image) in enumerate(zip(ordered, _image_ids(ordered), strict=True), 1)
         ),
         "categories": [{"id": index + 1, "name": name} for index, name in enumerate(class_names)],
     }
     write_json(path, "hard_examples_coco", payload)
 
 
-def _image(example: HardExample, image_id: int, size: tuple[int, int]) -> dict[str, Any]:
+def _image_ids(ordered: Sequence[HardExample]) -> Iterator[int]:
+    for number, (_, _, _, count) in enumerate(frames_of(ordered), 1):
+        yield from repeat(number, count)
+
+
+def _image(place: tuple[str, int, float, int], image_id: int, size: tuple[int, int]) -> dict[str, Any]:
+    video_id, frame_index, time_s, _ = place
     return {
         "id": image_id,
-        "file_name": f"{example.video_id}#{example.frame_index:06d}",
-        "video": example.video_id,
-        "frame_index": example.frame_index,
-        "time_s": example.time_s,
+        "file_name": f"{video_id}#{frame_index:06d}",
+        "video": video_id,
+        "frame_index": frame_index,
+        "time_s": time_s,
         "width": size[0],
         "height": size[1],
     }

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,7 @@ def write_json(
 
 def _text(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the document for people and line tools: tables one row a line, the rest indented."""
+    encoder = json.JSONEncoder(allow_nan=False, default=_plain)  # one for all rows
     opening = "{\n"
     for key, value in document.items():
         yield f"{opening} {json.dumps(str(key))}: "
@@ -146,7 +147,7 @@ def _text(document: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Iterator) or (isinstance(value, list) and _is_table(value)):
             between = "[\n  "
             for row in value:
-                yield between + json.dumps(row, allow_nan=False, default=_plain)
+                yield between + encoder.encode(row)
                 between = ",\n  "
             yield "[]" if between.startswith("[") else "\n ]"
         else:
@@ -194,6 +195,43 @@ def write_table(
 
     A 2-D array becomes a column of fixed-size lists.
     """
+    table = _table_of(columns).replace_schema_metadata(_metadata(kind, version, header))
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def write_slices(
+    path: Path,
+    kind: str,
+    slices: Iterable[Mapping[str, np.ndarray | Sequence[Any]]],
+    schema: pa.Schema,
+    *,
+    header: Mapping[str, Any] | None = None,
+    version: int = 1,
+) -> None:
+    """Write what write_table writes, given in slices of rows, of which one lies in memory at a time.
+
+    Args:
+        path: becomes the file once every slice is in it.
+        kind, header, version: as in write_table.
+        slices: columns by name; none at all gives a table without rows.
+        schema: names and types of the columns, which cannot be told from a slice that may be empty.
+    """
+    whole = schema.with_metadata(_metadata(kind, version, header))
+    with (
+        whole_file(path) as temporary,
+        pq.ParquetWriter(temporary, whole, compression="zstd") as writer,
+    ):
+        for columns in slices:
+            writer.write_table(_table_of(columns).cast(whole))
+
+
+def _metadata(kind: str, version: int, header: Mapping[str, Any] | None) -> dict[bytes, bytes]:
+    document = {"schema": f"hem/{kind}/{version}", "header": dict(header or {})}
+    return {_HEADER: json.dumps(document, default=_plain).encode()}
+
+
+def _table_of(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
     arrays = {}
     for name, column in columns.items():
         if isinstance(column, np.ndarray) and column.ndim == 2:
@@ -201,10 +239,7 @@ def write_table(
             arrays[name] = pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
         else:
             arrays[name] = pa.array(column)
-    document = {"schema": f"hem/{kind}/{version}", "header": dict(header or {})}
-    table = pa.table(arrays).replace_schema_metadata({_HEADER: json.dumps(document, default=_plain).encode()})
-    with whole_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    return pa.table(arrays)
 
 
 def read_table(path: Path, kind: str, *, version: int = 1) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -31,6 +31,7 @@ class DataBundle:
         videos, heldout_videos: folders of video that come with the data, or None (then the
             configuration's ``videos=`` and ``heldout_videos=`` name them).
         videos_truth, heldout_truth: folders of exact truth. Neither training nor mining reads them.
+        calibration: labelled images that nothing trains on, for score_scale=calibrated, or None.
         note: what a table must say of the split, for example ``same scene``.
     """
 
@@ -41,6 +42,7 @@ class DataBundle:
     videos_truth: str | None = None
     heldout_truth: str | None = None
     note: str = ""
+    calibration: LabelledImages | None = None
 
     def __post_init__(self) -> None:
         if self.train.class_names != self.test.class_names:

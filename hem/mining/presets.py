@@ -18,6 +18,7 @@ from hem.mining.score_scale import ScoreScale
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
 from hem.structures import HardExample
 from hem.structures.evidence import Evidence
+from hem.structures.example_list import ExampleList
 
 Scale = Literal["raw", "quantile", "calibrated"]
 
@@ -28,8 +29,8 @@ class Preset(ABC):
     @abstractmethod
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
-    ) -> list[HardExample]:
-        """Return the hard examples of all videos, in order.
+    ) -> Sequence[HardExample]:
+        """Return the hard examples of all videos, in order; rules give a lazy list, baselines a list.
 
         Args:
             evidence: of every video of the run; quantile settings are counted over all of them.
@@ -59,7 +60,7 @@ class Paper(Preset, PaperThresholds):
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
-    ) -> list[HardExample]:
+    ) -> ExampleList:
         """See Preset.mine."""
         return mine(evidence, MiningPreset("paper", self.thresholds))
 
@@ -73,7 +74,7 @@ class Temporal(Preset, TemporalThresholds):
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
-    ) -> list[HardExample]:
+    ) -> Sequence[HardExample]:
         """See Preset.mine."""
         thresholds = _taken(self, TemporalThresholds)
         return mine(
@@ -90,7 +91,7 @@ class Elicited(Preset, ElicitedThresholds):
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
-    ) -> list[HardExample]:
+    ) -> Sequence[HardExample]:
         """See Preset.mine."""
         thresholds = _taken(self, ElicitedThresholds)
         return mine(
@@ -111,7 +112,7 @@ class Hem(Preset, ElicitedThresholds, TemporalThresholds):
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
-    ) -> list[HardExample]:
+    ) -> Sequence[HardExample]:
         """See Preset.mine."""
         thresholds = HemThresholds(_taken(self, TemporalThresholds), _taken(self, ElicitedThresholds))
         return mine(evidence, MiningPreset("hem", thresholds, self.score_scale, self.per_frame), calibrated)
@@ -158,7 +159,7 @@ class Random(_Baseline):
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
-    ) -> list[HardExample]:
+    ) -> Sequence[HardExample]:
         """See Preset.mine."""
         labels = self._labels(evidence, self._scale(evidence, calibrated))
         found = [
@@ -182,7 +183,7 @@ class Score(_Baseline):
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
-    ) -> list[HardExample]:
+    ) -> Sequence[HardExample]:
         """See Preset.mine."""
         scale = self._scale(evidence, calibrated)
         low, high = scale.threshold(self.low_score), scale.threshold(self.score_threshold)
@@ -196,7 +197,7 @@ class PseudoLabels(_Baseline):
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
-    ) -> list[HardExample]:
+    ) -> Sequence[HardExample]:
         """See Preset.mine."""
         labels = self._labels(evidence, self._scale(evidence, calibrated))
         return limit_frames(labels, self.max_frames, seed=seed)

@@ -1,10 +1,12 @@
 """One way to ask any rule about any number of videos."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.mining.fuse import query_elicited, query_hem
@@ -13,8 +15,8 @@ from hem.mining.score_scale import ScaleKind, ScoreScale
 from hem.mining.table import MinedTable
 from hem.mining.temporal import query_temporal
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
-from hem.structures import HardExample
 from hem.structures.evidence import Evidence
+from hem.structures.example_list import ExampleList
 
 Rule = Literal["paper", "temporal", "elicited", "hem"]
 Thresholds = PaperThresholds | TemporalThresholds | ElicitedThresholds | HemThresholds
@@ -32,6 +34,12 @@ _SCORES = (
     "max_score",
     "negative_response",
     "positive_response",
+)
+
+
+NO_CALIBRATION = (
+    "mining.score_scale=calibrated needs a calibration: hem.train makes its own, calibration.json in "
+    "the run directory; elsewhere give calibration=FILE, or use mining.score_scale=quantile"
 )
 
 
@@ -67,25 +75,57 @@ class MiningPreset:
             raise HemError("mining.score_scale must be raw for `paper`: its thresholds are published scores")
 
 
+@dataclass(frozen=True)
+class _Pool:
+    """What scores are counted over: all of them, float64 (N,), decoded frames, highest floor, video ids."""
+
+    scores: NDArray[np.float64]
+    n_frames: int
+    floor_score: float
+    video_ids: tuple[str, ...]
+
+
+def _pool_of(evidence: Iterable[Evidence]) -> _Pool:
+    """Go through evidence once; only the scores stay, so lazily loaded videos lie in memory one by one."""
+
+    def of_one(item: Evidence) -> _Pool:
+        found = item.detections
+        decoded = int((~np.isnan(found.frame_times_s)).sum())
+        # a copy, unlike a view, lets go of the rest
+        return _Pool(found.scores.copy(), decoded, found.floor_score, (item.video_id,))
+
+    parts = list(map(of_one, evidence))  # a loop's variable would keep one while the next is read
+    return _Pool(
+        np.concatenate([np.zeros(0), *(part.scores for part in parts)]),
+        sum(part.n_frames for part in parts),
+        max((part.floor_score for part in parts), default=float("-inf")),
+        tuple(part.video_ids[0] for part in parts),
+    )
+
+
 def scale_of(
-    evidence: Sequence[Evidence], preset: MiningPreset, calibrated: ScoreScale | None = None
+    evidence: Iterable[Evidence], preset: MiningPreset, calibrated: ScoreScale | None = None
 ) -> ScoreScale:
     """Return the scale that a preset's settings are read on, counted over all the videos together.
 
     Raises:
         HemError: if the preset is calibrated and no calibration is given.
     """
+    return _scale(_pool_of(evidence), preset, calibrated)
+
+
+def _scale(pool: _Pool, preset: MiningPreset, calibrated: ScoreScale | None) -> ScoreScale:
     if preset.score_scale == "calibrated":
         if calibrated is None:
-            raise HemError("mining.score_scale=calibrated needs a labelled validation set to calibrate on")
+            raise HemError(NO_CALIBRATION)
         return calibrated
     if preset.score_scale == "raw":
         return ScoreScale.raw()
-    pool = np.concatenate([item.detections.scores for item in evidence] or [np.zeros(0)])
-    frames = sum(int((~np.isnan(item.detections.frame_times_s)).sum()) for item in evidence)
-    floor = max([item.detections.floor_score for item in evidence], default=-np.inf)
     return ScoreScale.quantile(
-        pool[pool >= floor], max(frames, 1), per_frame=preset.per_frame, floor_score=floor
+        pool.scores[pool.scores >= pool.floor_score],
+        max(pool.n_frames, 1),
+        per_frame=preset.per_frame,
+        floor_score=pool.floor_score,
     )
 
 
@@ -100,6 +140,18 @@ def resolved(thresholds: Thresholds, scale: ScoreScale) -> Thresholds:
     given = {item.name: getattr(thresholds, item.name) for item in fields(thresholds) if item.name in _SCORES}
     raw: dict[str, Any] = {name: scale.threshold(value) for name, value in given.items() if value is not None}
     return replace(thresholds, **raw)
+
+
+def _reachable(thresholds: Thresholds, scale: ScoreScale) -> None:
+    """Raise HemError if no score at all is as precise as a calibrated score_threshold asks."""
+    if isinstance(thresholds, HemThresholds):
+        thresholds = thresholds.temporal
+    asked = thresholds.score_threshold
+    if scale.kind is ScaleKind.CALIBRATED and scale.threshold(asked) == float("inf"):
+        raise HemError(
+            f"mining.score_threshold={asked:g} asks for scores that are right in {asked:g} of cases, but this "
+            f"detector's are in at most {float(scale.values[-1]):g}: lower it, or train the detector further"
+        )
 
 
 def query(evidence: Evidence, rule: Rule, thresholds: Thresholds) -> MinedTable:
@@ -123,12 +175,14 @@ def mine_tables(
     Raises:
         HemError: if two videos have one id, or a threshold lies outside what was collected.
     """
-    names = [item.video_id for item in evidence]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    pool = _pool_of(evidence)
+    twice = sorted(name for name, count in Counter(pool.video_ids).items() if count > 1)
     if twice:
         raise HemError(f"two videos have the id {twice[0]!r}: mine them apart, or rename one")
-    thresholds = resolved(preset.thresholds, scale_of(evidence, preset, calibrated))
-    return [query(item, preset.rule, thresholds) for item in evidence]
+    scale = _scale(pool, preset, calibrated)
+    _reachable(preset.thresholds, scale)
+    thresholds = resolved(preset.thresholds, scale)
+    return list(map(lambda item: query(item, preset.rule, thresholds), evidence))
 
 
 def mine(
@@ -136,7 +190,7 @@ def mine(
     preset: MiningPreset,
     calibrated: ScoreScale | None = None,
     mining_round: int = 1,
-) -> list[HardExample]:
+) -> ExampleList:
     """Return the hard examples of all videos, video by video, each ordered by frame and kind."""
     tables = mine_tables(evidence, preset, calibrated)
-    return [example for table in tables for example in table.examples(mining_round)]
+    return ExampleList.joined(table.taught(mining_round) for table in tables)

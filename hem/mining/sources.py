@@ -5,7 +5,10 @@ in float64, exactly as the numbers in the file say, and times at ``video.fps``.
 """
 
 import json
-from collections.abc import Callable
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -28,28 +31,24 @@ def read_authors_text(path: Path, video: VideoInfo, class_names: tuple[str, ...]
     Raises:
         HemError: naming file and line, where a count or number cannot be read or lines are missing.
     """
-    lines = _lines(path)
-    while lines and not lines[-1].strip():
-        lines.pop()
-    frames: list[int] = []
-    rows: list[list[float]] = []
-    at, frame = 0, 0
-    while at < len(lines):
-        if at + 1 >= len(lines):
-            raise HemError(f"{path}, line {at + 1}: the file ends where the count of frame {frame} belongs")
-        count = _count(path, at + 2, lines[at + 1])
-        first = at + 2
-        if first + count > len(lines):
-            raise HemError(
-                f"{path}, line {at + 2}: frame {frame} announces {count} boxes, "
-                f"but the file ends after {len(lines) - first}"
-            )
-        for number in range(first, first + count):
-            rows.append(_numbers(path, number + 1, lines[number].split(), 5, exact=True))
+    frames, rows = array("q"), array("d")
+    lines = enumerate(_without_blank_end(_lines(path)), start=1)
+    frame = 0
+    for at, _ in lines:
+        number, line = next(lines, (0, ""))
+        if not number:
+            raise HemError(f"{path}, line {at}: the file ends where the count of frame {frame} belongs")
+        count, before = _count(path, number, line), len(frames)
+        for at, box in islice(lines, count):
+            rows.extend(_numbers(path, at, box.split(), 5, exact=True))
             frames.append(frame)
-        at, frame = first + count, frame + 1
-    table = np.array(rows, dtype=np.float64).reshape(-1, 5)
-    return _build(video, np.array(frames, dtype=np.int64), table, frame, class_names)
+        if len(frames) - before < count:
+            raise HemError(
+                f"{path}, line {number}: frame {frame} announces {count} boxes, "
+                f"but the file ends after {len(frames) - before}"
+            )
+        frame += 1
+    return _build(video, _whole(frames), _table(rows), frame, class_names)
 
 
 def read_mot_text(path: Path, video: VideoInfo, class_names: tuple[str, ...] = ()) -> VideoDetections:
@@ -60,8 +59,7 @@ def read_mot_text(path: Path, video: VideoInfo, class_names: tuple[str, ...] = (
     Raises:
         HemError: naming file and line, where a number cannot be read.
     """
-    frames: list[int] = []
-    rows: list[list[float]] = []
+    frames, rows = array("q"), array("d")
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
@@ -69,10 +67,9 @@ def read_mot_text(path: Path, video: VideoInfo, class_names: tuple[str, ...] = (
         if not 1 <= values[0] <= 1e9 or values[0] != int(values[0]):  # NaN fails the first
             raise HemError(f"{path}, line {number}: frame {values[0]:g} is not a whole number from 1")
         frames.append(int(values[0]) - 1)
-        rows.append(values[2:7])
-    table = np.array(rows, dtype=np.float64).reshape(-1, 5)
-    index = np.array(frames, dtype=np.int64)
-    return _build(video, index, table, _frames_of(path, video, index), class_names)
+        rows.extend(values[2:7])
+    index = _whole(frames)
+    return _build(video, index, _table(rows), _frames_of(path, video, index), class_names)
 
 
 def read_coco_results(
@@ -101,7 +98,7 @@ def read_coco_results(
         raise HemError(f"{path} is not readable JSON: {error}") from None
     if not isinstance(entries, list):
         raise HemError(f"{path} must hold a JSON list of results, got {type(entries).__name__}")
-    frames, labels, rows = [], [], []
+    frames, labels, rows = array("q"), array("q"), array("d")
     for number, entry in enumerate(entries):
         image, label, row = _coco_entry(path, number, entry)
         if frame_of_image is not None and image not in frame_of_image:
@@ -110,11 +107,10 @@ def read_coco_results(
             )
         frames.append(image if frame_of_image is None else frame_of_image[image])
         labels.append(label)
-        rows.append(row)
-    index = np.array(frames, dtype=np.int64)
-    table = np.array(rows, dtype=np.float64).reshape(-1, 5)
+        rows.extend(row)
+    index = _whole(frames)
     count = _frames_of(path, video, index)
-    return _build(video, index, table, count, class_names, np.array(labels, dtype=np.int64))
+    return _build(video, index, _table(rows), count, class_names, _whole(labels))
 
 
 def _coco_entry(path: Path, number: int, entry: object) -> tuple[int, int, list[float]]:
@@ -172,13 +168,35 @@ def read_detections(
     return _SUFFIXES[source](path, video, class_names)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines one by one: a long video's detections never lie in memory as text."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:
+            yield from file
     except FileNotFoundError:
         raise HemError(f"{path} is not there") from None
     except (UnicodeDecodeError, OSError) as error:
         raise HemError(f"{path} is not readable text: {error}") from None
+
+
+def _without_blank_end(lines: Iterable[str]) -> Iterator[str]:
+    blank = 0
+    for line in lines:
+        if line.strip():
+            yield from repeat("\n", blank)
+            yield line
+            blank = 0
+        else:
+            blank += 1
+
+
+def _whole(numbers: "array[int]") -> NDArray[np.int64]:
+    return np.frombuffer(numbers, dtype=np.int64) if numbers else np.zeros(0, dtype=np.int64)
+
+
+def _table(numbers: "array[float]") -> NDArray[np.float64]:
+    """Return rows of left, top, width, height, score, (N, 5)."""
+    return np.frombuffer(numbers, dtype=np.float64).reshape(-1, 5) if numbers else np.zeros((0, 5))
 
 
 def _count(path: Path, number: int, line: str) -> int:
@@ -201,7 +219,7 @@ def _numbers(path: Path, number: int, words: list[str], wanted: int, *, exact: b
 
 def _checked(where: str, values: list[float]) -> list[float]:
     """Check left, top, width, height, score."""
-    if not np.isfinite(values).all():
+    if not all(map(math.isfinite, values)):
         raise HemError(f"{where}: a number is not finite")
     if max(abs(value) for value in values[:4]) > _LARGEST:
         raise HemError(f"{where}: a coordinate beyond {_LARGEST:g} pixels")

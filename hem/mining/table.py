@@ -8,10 +8,8 @@ from numpy.typing import NDArray
 
 from hem.ops.isolation import any_of
 from hem.structures import HardExample, Kind, VideoDetections
+from hem.structures.example_list import KINDS, ExampleColumns, ExampleList
 from hem.structures.video import VideoInfo
-
-KINDS = (Kind.HARD_NEGATIVE, Kind.HARD_POSITIVE, Kind.PSEUDO_LABEL, Kind.IGNORE)
-"""What the codes in MinedTable.kind stand for."""
 
 NEGATIVE, POSITIVE, PSEUDO, IGNORE = range(4)
 
@@ -53,39 +51,33 @@ class MinedTable:
         """Return the positions of one kind."""
         return np.flatnonzero(self.kind == KINDS.index(kind))
 
-    def examples(self, mining_round: int = 1) -> list[HardExample]:
-        """Return the boxes as HardExample, ordered by frame, kind, label and box.
+    def taught(self, mining_round: int = 1) -> ExampleList:
+        """Return the boxes as a lazy list of HardExample, ordered by frame, kind, label and box.
 
         Boxes without extent (some detectors give them) teach nothing and are left out.
         """
         boxes = self.boxes_xyxy
         order = np.lexsort((*boxes.T[::-1], self.labels, self.kind, self.frame_index))
         whole = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        names = list(self.evidence)
-        values = np.stack([self.evidence[name] for name in names], axis=1) if names else None
-        out = []
-        for at in order[whole[order]].tolist():
-            seen: dict[str, float] = {}
-            if values is not None:
-                seen = {n: v for n, v in zip(names, values[at].tolist(), strict=True) if v == v}
-            score = float(self.scores[at])
-            out.append(
-                HardExample(
-                    video_id=self.video.video_id,
-                    video_digest=self.video.digest,
-                    frame_index=int(self.frame_index[at]),
-                    time_s=float(self.time_s[at]),
-                    box_xyxy=tuple(boxes[at].tolist()),
-                    label=int(self.labels[at]),
-                    kind=KINDS[self.kind[at]],
-                    score=None if np.isnan(score) else score,
-                    weight=float(self.weights[at]),
-                    rule=self.rule,
-                    round=mining_round,
-                    evidence=seen,
-                )
-            )
-        return out
+        columns = ExampleColumns(
+            video_id=self.video.video_id,
+            video_digest=self.video.digest,
+            rule=self.rule,
+            round=mining_round,
+            frame_index=self.frame_index,
+            time_s=self.time_s,
+            boxes_xyxy=boxes,
+            labels=self.labels,
+            kind=self.kind,
+            scores=self.scores,
+            weights=self.weights,
+            evidence=self.evidence,
+        )
+        return ExampleList([columns], order[whole[order]])
+
+    def examples(self, mining_round: int = 1) -> list[HardExample]:
+        """Return what ``taught`` gives as a list of objects."""
+        return list(self.taught(mining_round))
 
 
 def frame_times(detections: VideoDetections) -> NDArray[np.float64]:

@@ -15,8 +15,8 @@ class Pairs:
     """Detections of one class in different frames whose boxes overlap, in both directions.
 
     Attributes:
-        first, second: int64 (P,), rows of the detections.
-        offset: int64 (P,), frame of ``second`` minus frame of ``first``, never 0.
+        first, second: whole numbers (P,), rows of the detections.
+        offset: whole numbers (P,), frame of ``second`` minus frame of ``first``, never 0.
         iou: float64 (P,), > 0.
     """
 
@@ -46,6 +46,9 @@ def overlapping_pairs(
 ) -> Pairs:
     """Return all pairs of one class, at most ``reach`` frames apart, whose IoU is above 0.
 
+    Sorted by ``first``, ``offset``, ``second``. A long video has more pairs than anything else, so they
+    are int32 wherever row · (2 reach + 1) + offset, the key of a row and an offset, fits.
+
     Args:
         frame_index: int64 (N,), non-decreasing.
         boxes_xyxy: float64 (N, 4).
@@ -53,11 +56,53 @@ def overlapping_pairs(
         reach: frames, >= 1.
         iou: row-by-row IoU to use.
     """
-    found: list[tuple[NDArray, NDArray, NDArray, NDArray]] = []
+    most = np.searchsorted(frame_index, frame_index + reach, side="right") - np.arange(len(frame_index))
+    small = (len(frame_index) + 1) * (2 * reach + 1) < 2**31
+    kinds = (*(np.int32 if small else np.int64,) * 3, np.float64)
+    columns: tuple[list[NDArray], ...] = ([], [], [], [])
+    waiting = _NOTHING  # pairs found from their earlier end, whose later end begins a part to come
+    for low, high in pairwise(_parts(most, _MOST_STORED)):
+        found = _pairs_from(low, high, frame_index, boxes_xyxy, labels, reach, iou)
+        pairs = [np.concatenate(column) for column in zip(waiting, *found, strict=True)]
+        here = pairs[0] < high
+        waiting = tuple(column[~here] for column in pairs)
+        first, second, offset, overlap = (column[here] for column in pairs)
+        order = np.lexsort((second, offset, first))
+        for kept, column, kind in zip(columns, (first, second, offset, overlap), kinds, strict=True):
+            kept.append(column[order].astype(kind, copy=False))
+    whole = []
+    for kept, kind in zip(columns, kinds, strict=True):
+        whole.append(np.concatenate([*kept, np.zeros(0, dtype=kind)]))
+        kept.clear()  # at no time does everything lie in memory twice
+    return Pairs(*whole)
+
+
+_MOST_STORED = 200_000  # pairs compared at once: their temporaries must not grow with the video
+_NOTHING: tuple[NDArray, ...] = (*(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros(0))
+
+
+def _parts(counts: NDArray[np.int64], most: int) -> list[int]:
+    """Return the borders of runs of rows whose counts add up to about ``most`` or less each."""
+    part = np.cumsum(counts) // most
+    return [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(counts)]
+
+
+def _pairs_from(
+    low: int,
+    high: int,
+    frame_index: NDArray[np.int64],
+    boxes_xyxy: Boxes,
+    labels: NDArray[np.int64],
+    reach: int,
+    iou: Callable[[Boxes, Boxes], NDArray[np.float64]],
+) -> list[tuple[NDArray, NDArray, NDArray, NDArray]]:
+    """Return (first, second, offset, iou) of the pairs whose earlier end is one of rows low..high-1."""
+    found = []
     for step in range(1, reach + 1):
-        start = np.searchsorted(frame_index, frame_index + step, side="left")
-        end = np.searchsorted(frame_index, frame_index + step, side="right")
+        start = np.searchsorted(frame_index, frame_index[low:high] + step, side="left")
+        end = np.searchsorted(frame_index, frame_index[low:high] + step, side="right")
         early, late = expand_ranges(start, end)
+        early += low
         same = labels[early] == labels[late]
         early, late = early[same], late[same]
         overlap = iou(boxes_xyxy[early], boxes_xyxy[late])
@@ -65,12 +110,7 @@ def overlapping_pairs(
         early, late, overlap = early[hit], late[hit], overlap[hit]
         forward = np.full(len(early), step)
         found += [(early, late, forward, overlap), (late, early, -forward, overlap)]
-    if not found:
-        none = np.zeros(0, dtype=np.int64)
-        return Pairs(none, none, none, np.zeros(0))
-    first, second, offset, overlap = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.lexsort((second, offset, first))
-    return Pairs(first[order], second[order], offset[order], overlap[order])
+    return found
 
 
 def any_of(rows: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
@@ -116,10 +156,8 @@ def overlaps_in_frame(
     """
     start = np.searchsorted(frame_index, frame_index, side="left")
     end = np.searchsorted(frame_index, frame_index, side="right")
-    part = np.cumsum(end - start) // _MOST_PAIRS
-    bounds = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(frame_index)]
     found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
-    for low, high in pairwise(bounds):
+    for low, high in pairwise(_parts(end - start, _MOST_PAIRS)):
         own, other = expand_ranges(start[low:high], end[low:high])
         own += low
         surer = scores[other] > scores[own]

@@ -18,7 +18,7 @@ retrained detector finds the same box a little off.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -26,6 +26,7 @@ import numpy as np
 
 from hem.ops.boxes import iou_matrix
 from hem.structures import HardExample, Kind
+from hem.structures.example_list import ExampleList
 from hem.structures.rulings import JUDGED_KINDS, Answer, Drop, Place, Rulings, Verdict, place_of
 
 SAME_IOU = 0.5  # what evaluation calls covering the same object
@@ -59,50 +60,74 @@ class _Said(Generic[Value]):
         return known[best][1] if overlap[best] >= SAME_IOU else None
 
 
-def honour(examples: Sequence[HardExample], rulings: Rulings) -> list[HardExample]:
+def honour(examples: Sequence[HardExample], rulings: Rulings) -> Sequence[HardExample]:
     """Return examples as they are to be taught after removals and verdicts, in the order given.
 
-    Removals come first, then verdicts with recalibrated weights; see the head of this module.
+    Removals come first, then verdicts with recalibrated weights; see the head of this module. An
+    ExampleList stays one: its objects live for a moment each.
     """
     if not rulings:
-        return list(examples)
-    return with_verdicts(without_dropped(examples, rulings.drops), rulings.verdicts)
+        return examples if isinstance(examples, ExampleList) else list(examples)
+    dropped, judged = _dropping(rulings.drops), _judging(rulings.verdicts)
+
+    def change(example: HardExample) -> HardExample | None:
+        left = dropped(example)
+        return None if left is None else judged(left)
+
+    if isinstance(examples, ExampleList):
+        return examples.corrected(change)
+    return [after for example in examples if (after := change(example)) is not None]
 
 
 def without_dropped(examples: Iterable[HardExample], drops: Sequence[Drop]) -> list[HardExample]:
     """Return examples without those of dropped videos; other dropped ones as ignore regions."""
+    dropped = _dropping(drops)
+    return [after for example in examples if (after := dropped(example)) is not None]
+
+
+def with_verdicts(examples: Iterable[HardExample], verdicts: Sequence[Verdict]) -> list[HardExample]:
+    """Return examples with wrong ones as ignore regions and the other weights recalibrated."""
+    judged = _judging(verdicts)
+    return [judged(example) for example in examples]
+
+
+def _dropping(drops: Sequence[Drop]) -> Callable[[HardExample], HardExample | None]:
+    """Return what makes of an example what the removals leave of it."""
     videos = {video for drop in drops for video in drop.video_ids}
     rules = {rule for drop in drops for rule in drop.rules}
     said = _Said[bool]({example_id: True for drop in drops for example_id in drop.example_ids})
     for drop in drops:
         for place in drop.places:
             said.add(place, True)
-    return [
-        ignored(one) if one.kind in JUDGED_KINDS and (one.rule in rules or said.find(one)) else one
-        for one in examples
-        if one.video_id not in videos
-    ]
+
+    def dropped(example: HardExample) -> HardExample | None:
+        if example.video_id in videos:
+            return None
+        gone = example.kind in JUDGED_KINDS and (example.rule in rules or said.find(example))
+        return ignored(example) if gone else example
+
+    return dropped
 
 
-def with_verdicts(examples: Sequence[HardExample], verdicts: Sequence[Verdict]) -> list[HardExample]:
-    """Return examples with wrong ones as ignore regions and the other weights recalibrated."""
+def _judging(verdicts: Sequence[Verdict]) -> Callable[[HardExample], HardExample]:
+    """Return what makes of an example what the verdicts say of it."""
     said = _Said[Answer]({one.example_id: one.answer for one in verdicts})
     for one in verdicts:
         said.add(one.place, one.answer)
     factors = calibration(verdicts)
-    done: list[HardExample] = []
-    for example in examples:
-        answer = said.find(example) if example.kind in JUDGED_KINDS else None
+
+    def judged(example: HardExample) -> HardExample:
         if example.kind not in JUDGED_KINDS:
-            done.append(example)
-        elif answer is Answer.WRONG:
-            done.append(ignored(example))
-        elif answer is Answer.RIGHT:
-            done.append(replace(example, weight=max(example.weight, 1.0)))
-        else:
-            factor = factors.get((example.kind, example.rule), 1.0)
-            done.append(replace(example, weight=example.weight * factor))
-    return done
+            return example
+        answer = said.find(example)
+        if answer is Answer.WRONG:
+            return ignored(example)
+        if answer is Answer.RIGHT:
+            return replace(example, weight=max(example.weight, 1.0))
+        factor = factors.get((example.kind, example.rule), 1.0)
+        return replace(example, weight=example.weight * factor)
+
+    return judged
 
 
 def calibration(verdicts: Iterable[Verdict]) -> Mapping[Group, float]:

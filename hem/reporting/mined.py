@@ -21,7 +21,7 @@ def mined_table(rows: Sequence[Mapping[str, Any]], seconds: Mapping[str, float])
     """Return a row for each video, a sum, and the rate; damaged stretches are named below a video.
 
     Args:
-        rows: hem.api.row_of of each video.
+        rows: MiningResult.rows, one of each video.
         seconds: ``collect`` and ``query``.
     """
     table = Table(title="Mined")

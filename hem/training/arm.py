@@ -1,12 +1,13 @@
 """What one arm mines, round by round."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from hem.config import ArmConfig, ReplayConfig
 from hem.detectors.protocol import Detector
+from hem.mining.score_scale import ScoreScale
 from hem.replay.dataset import ReplayDataset
 from hem.replay.round import ReplayRound, write_round
 from hem.replay.select import Caps
@@ -21,7 +22,9 @@ CACHE_BYTES = 512 << 20  # decoded replay frames kept in RAM; mined frames are f
 class Preset(Protocol):
     """A mining preset: a pure function of evidence."""
 
-    def mine(self, evidence: Sequence[Evidence], *, seed: int = 0) -> list[HardExample]:
+    def mine(
+        self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
+    ) -> Sequence[HardExample]:
         """Return what the preset finds; the seed matters to random baselines alone."""
         ...
 
@@ -31,7 +34,8 @@ class ArmMining:
     """Mines, writes and opens the rounds of one arm.
 
     Round 1 queries the evidence all arms share, collected once from the baseline; later rounds run
-    the arm's own teacher over the videos again.
+    the arm's own teacher over the videos again, and calibrate that teacher anew: a retrained
+    detector's scores mean something else, and the images held back are still unseen.
     """
 
     arm: ArmConfig
@@ -43,6 +47,8 @@ class ArmMining:
     class_names: tuple[str, ...]
     seed: int
     progress: Any
+    calibrated: ScoreScale | None = None
+    calibrate: Callable[[Detector], ScoreScale] | None = None
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -52,7 +58,10 @@ class ArmMining:
     def mine(self, teacher: Detector, index: int, path: Path) -> ReplayRound:
         """Collect evidence if this is a later round, query it, and write the round."""
         evidence = self.shared_evidence if index == 1 else self._collected(teacher, index, path.parent)
-        examples = self.preset.mine(evidence, seed=self.seed + index)
+        scale = self.calibrated
+        if scale is not None and index > 1 and self.calibrate is not None:
+            scale = self.calibrate(teacher)
+        examples = self.preset.mine(evidence, seed=self.seed + index, calibrated=scale)
         by_id = {video.video_id: video for video in self.videos.videos}
         return write_round(
             path,
@@ -72,7 +81,7 @@ class ArmMining:
             made_by={"model": teacher.digest()},
         )
 
-    def _collected(self, teacher: Detector, index: int, folder: Path) -> list[Evidence]:
+    def _collected(self, teacher: Detector, index: int, folder: Path) -> Sequence[Evidence]:
         name = f"evidence_{index:03d}_{teacher.digest()[:16]}"  # of these weights, whatever a killed run left
         return run_pass(
             teacher,

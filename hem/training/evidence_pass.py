@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hem.artifacts import remove_parts
-from hem.artifacts.evidence import load_evidence, save_evidence
+from hem.artifacts.evidence import StoredEvidence, load_evidence, save_evidence
 from hem.detectors.protocol import Detector
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
@@ -33,8 +33,8 @@ def run_pass(
     settings: CollectSettings,
     root: Path,
     report: FrameReport | None = None,
-) -> list[Evidence]:
-    """Collect evidence of every video that has none yet under ``root``, and return all of it.
+) -> StoredEvidence:
+    """Collect evidence of every video that has none yet under ``root``; all of it is read when asked for.
 
     A video that was finished before a kill is not read again. Under a process group each rank takes
     every n-th video by length, and all ranks return the same evidence.
@@ -63,7 +63,7 @@ def run_pass(
         if report:
             report(done)
     _barrier()
-    found = [load_evidence(folder_of(root, video)) for video in videos.videos]
+    found = StoredEvidence(folder_of(root, video) for video in videos.videos)
     if not any(one.detections.n_frames for one in found):
         names = ", ".join(one.video_id for one in found[:5])
         raise HemError(f"not one frame could be decoded from {len(found)} videos ({names}, …)")

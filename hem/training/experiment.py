@@ -15,9 +15,11 @@ from hem.config import ArmConfig, StageConfig, TrainConfig
 from hem.data.bundle import DataBundle
 from hem.detectors.protocol import Detector
 from hem.errors import HemError
+from hem.mining.score_scale import ScoreScale
 from hem.structures import HardExample, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.training.arm import ArmMining
+from hem.training.calibration import CALIBRATION, calibrate, load_scale, save_scale
 from hem.training.checkpoint import detector_from, load_checkpoint, save_checkpoint
 from hem.training.datamodule import Augmentation, LabelledReplayData
 from hem.training.evidence_pass import run_pass
@@ -75,6 +77,11 @@ class Parts:
     loggers: Callable[[str], list[Logger]] = field(default=lambda stage: [])
 
 
+def is_calibrated(preset_settings: Mapping[str, Any]) -> bool:
+    """Return whether a preset reads its score settings on the calibrated scale."""
+    return preset_settings.get("score_scale") == "calibrated"
+
+
 class Experiment:
     """Runs the stages of one experiment in a store of finished ones."""
 
@@ -84,7 +91,8 @@ class Experiment:
         self.store = store
         self.device = accelerator_of(self.config.trainer.accelerator)
         self.unlabelled = VideoData(parts.videos, self.config.video)
-        self._evidence: dict[Path, list[Evidence]] = {}
+        self._calibration: Path | None = None
+        self._evidence: dict[Path, Sequence[Evidence]] = {}
 
     # -- what determines each stage --------------------------------------------------------------
 
@@ -139,15 +147,57 @@ class Experiment:
 
         return self.store.run("evidence", key, work)
 
-    def evidence(self, folder: Path) -> list[Evidence]:
-        """Read the evidence of every unlabelled video; it is kept, since every arm asks for it."""
+    def calibration(self, baseline: Path) -> Path | None:
+        """Return the file that says what the baseline's scores are worth, or None if no preset asks."""
+        images = self.parts.data.calibration
+        if images is None:
+            return None
+        key = {
+            "hem": __version__,
+            "checkpoint": load_checkpoint(baseline).digest,
+            "images": images.digest(),
+            "floor_score": self.parts.collect.floor_score,
+            "min_count": self.config.calibration.min_count,
+        }
+
+        def work(directory: Path) -> None:
+            detector = self.load(baseline)
+            save_scale(directory / CALIBRATION, self.calibrate(detector), detector.digest())
+
+        self._calibration = self.store.run("calibration", key, work) / CALIBRATION
+        return self._calibration
+
+    def calibrate(self, detector: Detector) -> ScoreScale:
+        """Return the calibrated scale of a detector, on the images that were held back."""
+        images = self.parts.data.calibration
+        assert images is not None
+        return calibrate(
+            detector,
+            images,
+            floor_score=self.parts.collect.floor_score,
+            min_count=self.config.calibration.min_count,
+            batch_size=self.config.evaluation.batch_size,
+            report=lambda done, total: self.parts.progress("calibration", done, total),
+        )
+
+    def _scale(self, name: str) -> ScoreScale | None:
+        """Return the baseline's calibrated scale if the arm's preset reads its settings on it."""
+        if not is_calibrated(self.parts.preset_settings[name]):
+            return None
+        assert self._calibration is not None
+        return load_scale(self._calibration)
+
+    def evidence(self, folder: Path) -> Sequence[Evidence]:
+        """Return the evidence of every unlabelled video, read one video after the other when asked for."""
         if folder not in self._evidence:
             self._evidence[folder] = run_pass(_Never(), self.unlabelled, self.parts.collect, folder)  # type: ignore[arg-type]
         return self._evidence[folder]
 
-    def mine(self, name: str, evidence: Sequence[Evidence]) -> list[HardExample]:
+    def mine(self, name: str, evidence: Sequence[Evidence]) -> Sequence[HardExample]:
         """Return what an arm's preset finds in evidence."""
-        examples: list[HardExample] = self.parts.presets[name].mine(evidence, seed=self.config.seed + 1)
+        examples: Sequence[HardExample] = self.parts.presets[name].mine(
+            evidence, seed=self.config.seed + 1, calibrated=self._scale(name)
+        )
         return examples
 
     def arm(self, name: str, baseline: Path, evidence: Path | None) -> Path:
@@ -168,6 +218,9 @@ class Experiment:
                 "replay": self.config.replay.model_dump(),
                 "rounds": self.config.rounds.model_dump(),
             }
+            if is_calibrated(self.parts.preset_settings[name]):
+                assert self._calibration is not None
+                key["calibration"] = self._calibration.parent.name
 
         def work(directory: Path) -> None:
             module = self._module(self.load(baseline), stage, self.config.seed + 1)
@@ -271,6 +324,8 @@ class Experiment:
             class_names=self.parts.data.class_names,
             seed=self.config.seed,
             progress=self.parts.progress,
+            calibrated=self._scale(name),
+            calibrate=self.calibrate,
         )
         return [MiningCallback(data, mining.mine, mining.open, directory / "replay", self.config.rounds)]
 

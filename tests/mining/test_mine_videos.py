@@ -1,11 +1,15 @@
 """`paper` from given detections: the fast way gives what evidence gives, times and damage included."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hem import api
 from hem.api import EVIDENCE, mine_evidence, mine_videos
+from hem.artifacts import evidence as evidence_files
 from hem.config import VideoConfig
 from hem.errors import HemError
 from hem.mining.presets import Paper
@@ -83,3 +87,27 @@ def test_damage_is_named_and_the_rest_mined(world):
     assert plain(alone) == plain(kept)
     assert alone.rows == kept.rows
     assert alone.rows[0]["gaps"]
+
+
+def test_of_many_videos_one_lies_in_memory(world, monkeypatch):
+    names = [f"clip{k}" for k in range(3)]
+    for k, name in enumerate(names):  # a tail that no decoder reads makes three different files
+        (world / "many").mkdir(exist_ok=True)
+        (world / "many" / f"{name}.mp4").write_bytes((world / "clip.mp4").read_bytes() + bytes(8 + k))
+        (world / f"{name}.txt").write_text((world / "clip.txt").read_text())
+    videos = scan_videos(world / "many").videos
+    mine_videos(videos, PRESET, detections=world, collect=KEPT, output_dir=world / "kept")
+    alive, most, load = weakref.WeakSet(), [0], evidence_files.load_evidence
+
+    def counting(folder):
+        gc.collect()
+        found = load(folder)
+        alive.add(found)
+        most[0] = max(most[0], len(alive))
+        return found
+
+    monkeypatch.setattr(evidence_files, "load_evidence", counting)
+    monkeypatch.setattr(api, "load_evidence", counting)
+    result = mine_evidence(world / "kept", PRESET, output_dir=world / "asked")
+    assert most[0] == 1
+    assert len({one.video_id for one in result.evidence}) == len(result.rows) == 3

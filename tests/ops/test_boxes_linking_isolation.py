@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hem.ops import isolation
 from hem.ops.boxes import clip_boxes, ioa_matrix, iou_matrix, paired_iou, paired_iou_inclusive
 from hem.ops.isolation import expand_ranges, largest_of, overlapping_pairs, smallest_of
 from hem.ops.linking import assign_links, tracks_from_links
@@ -59,6 +60,22 @@ def test_pairs_are_all_overlaps_within_reach_of_one_class(seed, reach):
             expected[i, j] = value
     assert got == expected
     assert (pairs.offset == frame[pairs.second] - frame[pairs.first]).all()
+
+
+@pytest.mark.parametrize("most", [1, 7, 40])
+def test_pairs_found_part_by_part_are_the_same_in_the_same_order(monkeypatch, most):
+    rng = np.random.default_rng(most)
+    frame = np.sort(rng.integers(0, 30, 90))
+    low = rng.integers(0, 20, (90, 2)).astype(float)
+    boxes = np.concatenate([low, low + rng.integers(1, 12, (90, 2))], axis=1)
+    labels = rng.integers(1, 3, 90)
+    whole = overlapping_pairs(frame, boxes, labels, 4)
+    monkeypatch.setattr(isolation, "_MOST_STORED", most)
+    parts = overlapping_pairs(frame, boxes, labels, 4)
+    for name in ("first", "second", "offset", "iou"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    order = np.lexsort((whole.second, whole.offset, whole.first))
+    assert len(whole) > 200 and (order == np.arange(len(whole))).all()
 
 
 @given(st.integers(0, 10**6))

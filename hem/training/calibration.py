@@ -1,0 +1,79 @@
+"""What a detector's scores are worth: its detections on labelled images that it never learned from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hem.artifacts import read_json, write_json
+from hem.detectors.protocol import Detector
+from hem.errors import HemError
+from hem.evaluation.matching import match_stills
+from hem.mining.score_scale import ScaleKind, ScoreScale
+from hem.structures.evidence import Evidence
+from hem.training.datamodule import ImageSource
+from hem.training.measure import Report, detect_stills, targets_of
+
+CALIBRATION = "calibration.json"
+_KIND = "score_scale"
+
+
+def calibrate(
+    detector: Detector,
+    images: ImageSource,
+    *,
+    floor_score: float,
+    min_count: int = 20,
+    batch_size: int = 16,
+    report: Report | None = None,
+) -> ScoreScale:
+    """Return the calibrated scale of a detector.
+
+    Its detections are matched to the labels at IoU 0.5, each class alone; those in ignore regions are
+    left out.
+
+    Args:
+        detector: whose scores are read.
+        images: labelled, and never trained on: on its own training images a detector is surer than it
+            may be.
+        floor_score: as the evidence was collected; detections below it are not asked for.
+        min_count: see ScoreScale.calibrated.
+        batch_size: images a pass of the network.
+        report: called with (done, in all).
+
+    Raises:
+        HemError: if there are fewer than ``min_count`` detections.
+    """
+    found = detect_stills(detector, images, floor_score, batch_size, report)
+    matched = match_stills(found, targets_of(images))
+    return ScoreScale.calibrated(matched.scores, matched.true, min_count=min_count)
+
+
+def save_scale(path: Path, scale: ScoreScale, detector: str) -> None:
+    """Write a calibrated scale as JSON with the digest of the detector it holds for ("" = any)."""
+    write_json(path, _KIND, scale.to_dict(), made_by={"detector": detector})
+
+
+def load_scale(path: Path, evidence: Sequence[Evidence] = ()) -> ScoreScale:
+    """Read what save_scale wrote.
+
+    Args:
+        path: the file.
+        evidence: that it is to be used on.
+
+    Raises:
+        HemError: if the file cannot be read, holds no calibration, or that of another detector than
+            the evidence is from.
+    """
+    stored = read_json(path, _KIND)
+    try:
+        scale, detector = ScoreScale.from_dict(stored), str(stored["made_by"].get("detector", ""))
+    except (KeyError, TypeError, ValueError) as error:
+        raise HemError(f"calibration={path} holds no score scale: {error}") from None
+    if scale.kind is not ScaleKind.CALIBRATED or not len(scale.scores):
+        raise HemError(f"calibration={path} holds a {scale.kind.value} scale, not a calibrated one")
+    for one in evidence:
+        if detector and one.detector_digest and one.detector_digest != detector:
+            raise HemError(
+                f"calibration={path} is of detector {detector[:12]}, but the evidence of {one.video_id} is "
+                f"from {one.detector_digest[:12]}: scores of two detectors mean different things"
+            )
+    return scale
