@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem import settings as shipped
-from hem.artifacts import remove_parts, save_coco, save_examples, write_json
+from hem.artifacts import remove_parts, save_coco, save_examples, sha256_file, write_json
 from hem.artifacts.evidence import load_evidence, save_evidence
 from hem.artifacts.rulings import gather_rulings
 from hem.config import VideoConfig
@@ -25,12 +25,14 @@ from hem.mining.table import MinedTable, frame_times
 from hem.ops.rulings import honour
 from hem.structures import HardExample, Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
-from hem.training.evidence_pass import counted, folder_of, run_pass
+from hem.training.evidence_pass import counted, evidence_in, folder_of, run_pass
 from hem.training.video_data import VideoData
+from hem.video.manifest import SkippedVideo
 from hem.video.source import open_source
 
 EVIDENCE = "evidence"
 _DETECTION_SUFFIXES = (".txt", ".json", ".parquet")
+_COLLECT = ("floor_score", "box_margin", "match_side", "variants", "elicit_share")
 Say = Callable[[int], None]
 
 
@@ -93,6 +95,7 @@ def mine_videos(
     seed: int = 0,
     say: Say | None = None,
     verdicts: Sequence[Path] = (),
+    skipped: Sequence[SkippedVideo] = (),
 ) -> MiningResult:
     """Mine videos with a detector, or from detections that any other program made.
 
@@ -113,9 +116,12 @@ def mine_videos(
             appearance; with ``search_margin`` it answers other `paper` settings too.
         verdicts: of reviews (files, or directories that were reviewed) to honour, besides the verdicts
             and removals in ``output_dir`` itself; see hem.ops.rulings.
+        skipped: videos that could not be read at all, for the summary.
 
     Raises:
-        HemError: if neither or both of detector and detections are given, or nothing can be read.
+        HemError: if neither or both of detector and detections are given, a video has no detections,
+            ``output_dir`` holds evidence of another detector, other detections or another way to
+            collect, or nothing can be read.
     """
     if (detector is None) == (detections is None):
         raise HemError("mining needs either a detector (checkpoint=) or detections=, not both")
@@ -123,6 +129,13 @@ def mine_videos(
     settings = exactly_for(preset, collect)
     data = VideoData(videos, video or VideoConfig())
     root = output_dir / EVIDENCE
+    if detections is not None:
+        # scores of other programs have no range of their own, and there is no detector to ask again
+        low, anything = float("-inf"), (float("-inf"), float("inf"))
+        settings = replace(
+            settings, floor_score=low, variants=(), score_threshold=anything, neighbour_threshold=anything
+        )
+    _refuse_other_pass(root, data, _digests(data, detector, detections), settings, preset)
     started = time.monotonic()
     examples: list[HardExample] | None = None
     if detections is not None and isinstance(preset, Paper) and collect.search_margin is None:
@@ -131,12 +144,47 @@ def mine_videos(
         evidence = run_pass(detector, data, settings, root, say)
     else:
         assert detections is not None
-        # scores of other programs have no range of their own, and there is no detector to ask again
-        anything = (float("-inf"), float("inf"))
-        settings = replace(settings, variants=(), score_threshold=anything, neighbour_threshold=anything)
         evidence = _from_detections(data, detections, detections_format, class_names, settings, root, say)
     collected = time.monotonic() - started
-    return _answer(evidence, preset, output_dir, seed, collected, verdicts, root, examples)
+    return _answer(evidence, preset, output_dir, seed, collected, verdicts, root, examples, skipped)
+
+
+def _digests(data: VideoData, detector: Detector | None, detections: Path | None) -> list[str]:
+    """Return for each video the digest of what detects in it."""
+    if detector is not None:
+        return [detector.digest()] * len(data.videos)
+    assert detections is not None
+    return [sha256_file(_file_for(detections, video, len(data.videos))) for video in data.videos]
+
+
+def _refuse_other_pass(
+    root: Path,
+    data: VideoData,
+    made_by: Sequence[str],
+    settings: CollectSettings,
+    preset: Preset,
+) -> None:
+    """Raise HemError if evidence under ``root`` is not what this call would collect."""
+    # the ranges, and all that `paper` asks for, are checked by the query itself
+    names = () if isinstance(preset, Paper) else _COLLECT
+    for video, here in zip(data.videos, made_by, strict=True):
+        folder = folder_of(root, video, data.videos)
+        if not folder.exists():
+            continue
+        found = load_evidence(folder)
+        way_out = f"choose another output_dir, or remove {folder}"
+        if found.detector_digest not in ("", here):
+            raise HemError(
+                f"{root} holds evidence of {video.video_id} from another detector or from other "
+                f"detections: {way_out}"
+            )
+        for name in names:
+            one, other = getattr(found.collected, name), getattr(settings, name)
+            if one != other:
+                raise HemError(
+                    f"collect.{name} is {other}, but {root} holds evidence of {video.video_id} that was "
+                    f"collected with {one}: {way_out}"
+                )
 
 
 def mine_evidence(
@@ -164,6 +212,7 @@ def _answer(
     verdicts: Sequence[Path],
     root: Path,
     found: list[HardExample] | None = None,
+    skipped: Sequence[SkippedVideo] = (),
 ) -> MiningResult:
     started = time.monotonic()
     rulings = gather_rulings(output_dir, verdicts)
@@ -176,6 +225,7 @@ def _answer(
     videos = [one.detections.video for one in evidence]
     save_coco(output_dir / "hard_examples.json", examples, videos, names)
     rows = [row_of(one, [e for e in examples if e.video_id == one.video_id]) for one in evidence]
+    rows += [_nothing_of(one) for one in skipped]
     chosen = {f.name: getattr(preset, f.name) for f in fields(preset)}  # type: ignore[arg-type]
     write_json(
         output_dir / "mining.json",
@@ -210,6 +260,12 @@ def row_of(evidence: Evidence, examples: Sequence[HardExample]) -> dict[str, Any
     }
 
 
+def _nothing_of(video: SkippedVideo) -> dict[str, Any]:
+    counts = {kind.value: 0 for kind in Kind}
+    gaps = [f"frames 0..end: {video.reason}"]
+    return {"video": video.video_id, "seconds": 0.0, "frames": 0, "detections": 0, **counts, "gaps": gaps}
+
+
 def _from_detections(
     data: VideoData,
     detections: Path,
@@ -223,7 +279,7 @@ def _from_detections(
     remove_parts(root)
     done = 0
     for video in data.videos:
-        folder = folder_of(root, video)
+        folder = folder_of(root, video, data.videos)
         if not folder.exists():
             before = done
 
@@ -231,19 +287,22 @@ def _from_detections(
                 if say:
                     say(before + frames)
 
-            found = read_detections(
-                _file_for(detections, video, len(data.videos)), video, source, class_names
-            )
-            kept = replace(settings, floor_score=float("-inf"))
+            path = _file_for(detections, video, len(data.videos))
+            found = read_detections(path, video, source, class_names)
             with data.source(video, grey=True) as frames:
                 save_evidence(
                     folder,
                     collect_evidence(
-                        counted(frames, show), found, None, kept, gaps=lambda: frames.report().gaps
+                        counted(frames, show),
+                        found,
+                        None,
+                        settings,
+                        detector_digest=sha256_file(path),
+                        gaps=lambda: frames.report().gaps,
                     ),
                 )
         done += load_evidence(folder).detections.n_frames
-    return [load_evidence(folder_of(root, video)) for video in data.videos]
+    return [evidence_in(folder_of(root, video, data.videos), video) for video in data.videos]
 
 
 def _paper_alone(
@@ -260,8 +319,8 @@ def _paper_alone(
     remove_parts(root)
     kept, examples = [], []
     for video in data.videos:
-        folder = folder_of(root, video)
-        evidence = load_evidence(folder) if folder.exists() else None
+        folder = folder_of(root, video, data.videos)
+        evidence = evidence_in(folder, video) if folder.exists() else None
         if evidence is not None and evidence.collected.search_margin is not None:
             examples += preset.mine([evidence])
         else:
@@ -271,7 +330,7 @@ def _paper_alone(
             examples += table.examples()
             flags = np.zeros(found.n_frames, dtype=np.bool_)
             nothing = CollectSettings(floor_score=float("-inf"), search_margin=None, box_margin=None)
-            evidence = Evidence(found, flags, flags, nothing)
+            evidence = Evidence(found, flags, flags, nothing, detector_digest=sha256_file(path))
             if not folder.exists():
                 save_evidence(folder, evidence)
         kept.append(evidence)
@@ -312,7 +371,7 @@ def stream_video(
         at = [index for index in source.times_s if index < len(times)]
         times[at] = [source.times_s[index] for index in at]
         gaps = source.report().gaps
-    if np.isnan(times).all():
+    if len(times) and np.isnan(times).all():
         raise HemError(f"{video.video_id}: no frame could be decoded, so there is nothing to mine")
     found = replace(detections, frame_times_s=times, gaps=gaps or detections.gaps)
     return replace(table, time_s=frame_times(found)[table.frame_index]), found

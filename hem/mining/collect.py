@@ -261,7 +261,10 @@ class _Collector:
         stretch: Stretch,
         owner: NDArray[np.int64],
     ) -> None:
-        """Spend the block's share of detector passes where they decide most; no query parameter plays a part."""
+        """Spend the block's share of detector passes on the frames where they decide most.
+
+        No query parameter plays a part in it, so evidence for any ranges holds the same answers.
+        """
         from hem.mining.elicited import choose_frames
 
         assert self._elicit is not None and self._detect is not None

@@ -15,7 +15,6 @@ from hem.ops.isolation import any_of, overlapping_pairs, smallest_of
 from hem.structures.evidence import CollectSettings
 from hem.structures.video import VideoInfo
 
-
 _OPEN_IOU = 0.5  # part of how evidence is collected, like the disturbances: no setting moves it
 
 

@@ -6,6 +6,7 @@ in float64, exactly as the numbers in the file say, and times at ``video.fps``.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +165,7 @@ def read_detections(
             first = next((line for line in _lines(path) if line.strip()), "")
             source = "mot" if first.count(",") >= 6 else "authors"
     if source == "parquet":
-        return load_detections(path)
+        return replace(load_detections(path), video=video)
     if source not in _SUFFIXES:
         raise HemError(
             f"detections format must be auto, parquet or one of {sorted(_SUFFIXES)}, got {source!r}"
