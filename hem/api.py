@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem import settings as shipped
-from hem.artifacts import remove_parts, save_coco, save_examples, write_json
-from hem.artifacts.evidence import StoredEvidence, load_evidence, save_evidence
+from hem.artifacts import remove_parts, save_coco, save_examples, sha256_file, write_json
+from hem.artifacts.evidence import StoredEvidence, evidence_in, load_evidence, save_evidence
 from hem.artifacts.rulings import gather_rulings
 from hem.config import VideoConfig
 from hem.detectors.protocol import Detector
@@ -30,10 +30,12 @@ from hem.structures.example_list import ExampleList, counts_of
 from hem.training.calibration import load_scale
 from hem.training.evidence_pass import counted, folder_of, run_pass
 from hem.training.video_data import VideoData
+from hem.video.manifest import SkippedVideo
 from hem.video.source import open_source
 
 EVIDENCE = "evidence"
 _DETECTION_SUFFIXES = (".txt", ".json", ".parquet")
+_COLLECT = ("floor_score", "box_margin", "match_side", "variants", "elicit_share")
 Say = Callable[[int], None]
 
 
@@ -99,6 +101,7 @@ def mine_videos(
     say: Say | None = None,
     verdicts: Sequence[Path] = (),
     calibration: Path | None = None,
+    skipped: Sequence[SkippedVideo] = (),
 ) -> MiningResult:
     """Mine videos with a detector, or from detections that any other program made.
 
@@ -121,9 +124,12 @@ def mine_videos(
             and removals in ``output_dir`` itself; see hem.ops.rulings.
         calibration: what the detector's scores are worth, for presets with score_scale=calibrated: a run's
             ``calibration.json``, or what hem.training.calibration.save_scale wrote.
+        skipped: videos that could not be read at all, for the summary.
 
     Raises:
-        HemError: if neither or both of detector and detections are given, or nothing can be read.
+        HemError: if neither or both of detector and detections are given, a video has no detections,
+            ``output_dir`` holds evidence of another detector, other detections or another way to
+            collect, or nothing can be read.
     """
     if (detector is None) == (detections is None):
         raise HemError("mining needs either a detector (checkpoint=) or detections=, not both")
@@ -132,6 +138,13 @@ def mine_videos(
     settings = exactly_for(preset, collect)
     data = VideoData(videos, video or VideoConfig())
     root = output_dir / EVIDENCE
+    if detections is not None:
+        # scores of other programs have no range of their own, and there is no detector to ask again
+        low, anything = float("-inf"), (float("-inf"), float("inf"))
+        settings = replace(
+            settings, floor_score=low, variants=(), score_threshold=anything, neighbour_threshold=anything
+        )
+    _refuse_other_pass(root, data, _digests(data, detector, detections), settings, preset)
     started = time.monotonic()
     examples: Sequence[HardExample] | None = None
     if detections is not None and isinstance(preset, Paper) and collect.search_margin is None:
@@ -140,12 +153,49 @@ def mine_videos(
         evidence = run_pass(detector, data, settings, root, say)
     else:
         assert detections is not None
-        # scores of other programs have no range of their own, and there is no detector to ask again
-        anything = (float("-inf"), float("inf"))
-        settings = replace(settings, variants=(), score_threshold=anything, neighbour_threshold=anything)
         evidence = _from_detections(data, detections, detections_format, class_names, settings, root, say)
     collected = time.monotonic() - started
-    return _answer(evidence, preset, output_dir, seed, collected, verdicts, root, calibration, examples)
+    return _answer(
+        evidence, preset, output_dir, seed, collected, verdicts, root, calibration, examples, skipped
+    )
+
+
+def _digests(data: VideoData, detector: Detector | None, detections: Path | None) -> list[str]:
+    """Return for each video the digest of what detects in it."""
+    if detector is not None:
+        return [detector.digest()] * len(data.videos)
+    assert detections is not None
+    return [sha256_file(_file_for(detections, video, len(data.videos))) for video in data.videos]
+
+
+def _refuse_other_pass(
+    root: Path,
+    data: VideoData,
+    made_by: Sequence[str],
+    settings: CollectSettings,
+    preset: Preset,
+) -> None:
+    """Raise HemError if evidence under ``root`` is not what this call would collect."""
+    # the ranges, and all that `paper` asks for, are checked by the query itself
+    names = () if isinstance(preset, Paper) else _COLLECT
+    for video, here in zip(data.videos, made_by, strict=True):
+        folder = folder_of(root, video, data.videos)
+        if not folder.exists():
+            continue
+        found = load_evidence(folder)
+        way_out = f"choose another output_dir, or remove {folder}"
+        if found.detector_digest not in ("", here):
+            raise HemError(
+                f"{root} holds evidence of {video.video_id} from another detector or from other "
+                f"detections: {way_out}"
+            )
+        for name in names:
+            one, other = getattr(found.collected, name), getattr(settings, name)
+            if one != other:
+                raise HemError(
+                    f"collect.{name} is {other}, but {root} holds evidence of {video.video_id} that was "
+                    f"collected with {one}: {way_out}"
+                )
 
 
 def mine_evidence(
@@ -189,6 +239,7 @@ def _answer(
     root: Path,
     calibration: Path | None = None,
     found: Sequence[HardExample] | None = None,
+    skipped: Sequence[SkippedVideo] = (),
 ) -> MiningResult:
     started = time.monotonic()
     rulings = gather_rulings(output_dir, verdicts)
@@ -209,6 +260,7 @@ def _answer(
         {**one.row, **{kind.value: counts[one.video.video_id, kind] for kind in Kind}, "gaps": one.gaps}
         for one in seen
     ]
+    rows += [_nothing_of(one) for one in skipped]
     chosen = {f.name: getattr(preset, f.name) for f in fields(preset)}  # type: ignore[arg-type]
     write_json(
         output_dir / "mining.json",
@@ -248,6 +300,12 @@ class _Seen:
         return cls(found.video, tuple(found.class_names), int(found.labels.max(initial=1)), row, gaps)
 
 
+def _nothing_of(video: SkippedVideo) -> dict[str, Any]:
+    counts = {kind.value: 0 for kind in Kind}
+    gaps = [f"frames 0..end: {video.reason}"]
+    return {"video": video.video_id, "seconds": 0.0, "frames": 0, "detections": 0, **counts, "gaps": gaps}
+
+
 def _from_detections(
     data: VideoData,
     detections: Path,
@@ -261,7 +319,7 @@ def _from_detections(
     remove_parts(root)
     done = 0
     for video in data.videos:
-        folder = folder_of(root, video)
+        folder = folder_of(root, video, data.videos)
         if not folder.exists():
             before = done
 
@@ -269,19 +327,22 @@ def _from_detections(
                 if say:
                     say(before + frames)
 
-            found = read_detections(
-                _file_for(detections, video, len(data.videos)), video, source, class_names
-            )
-            kept = replace(settings, floor_score=float("-inf"))
+            path = _file_for(detections, video, len(data.videos))
+            found = read_detections(path, video, source, class_names)
             with data.source(video, grey=True) as frames:
                 save_evidence(
                     folder,
                     collect_evidence(
-                        counted(frames, show), found, None, kept, gaps=lambda: frames.report().gaps
+                        counted(frames, show),
+                        found,
+                        None,
+                        settings,
+                        detector_digest=sha256_file(path),
+                        gaps=lambda: frames.report().gaps,
                     ),
                 )
         done += load_evidence(folder).detections.n_frames
-    return StoredEvidence(folder_of(root, video) for video in data.videos)
+    return StoredEvidence((folder_of(root, video, data.videos), video) for video in data.videos)
 
 
 def _paper_alone(
@@ -296,15 +357,15 @@ def _paper_alone(
     """Answer `paper` in one forward pass over each video that has no evidence which answers it."""
     root.mkdir(parents=True, exist_ok=True)
     remove_parts(root)
-    kept: list[Path | Evidence] = []
+    kept: list[tuple[Path, VideoInfo] | Evidence] = []
     examples: list[ExampleList] = []
     done = 0
     for video in data.videos:
-        folder = folder_of(root, video)
-        evidence = load_evidence(folder) if folder.exists() else None
+        folder = folder_of(root, video, data.videos)
+        evidence = evidence_in(folder, video) if folder.exists() else None
         if evidence is not None and evidence.collected.search_margin is not None:
             examples.append(preset.mine([evidence]))
-            kept.append(folder)
+            kept.append((folder, video))
         else:
             path = _file_for(detections, video, len(data.videos))
             found = read_detections(path, video, source, class_names)
@@ -312,8 +373,8 @@ def _paper_alone(
             examples.append(table.taught())
             flags = np.zeros(found.n_frames, dtype=np.bool_)
             nothing = CollectSettings(floor_score=float("-inf"), search_margin=None, box_margin=None)
-            evidence = Evidence(found, flags, flags, nothing)
-            kept.append(evidence if folder.exists() else folder)
+            evidence = Evidence(found, flags, flags, nothing, detector_digest=sha256_file(path))
+            kept.append(evidence if folder.exists() else (folder, video))
             if not folder.exists():
                 save_evidence(folder, evidence)
         done += evidence.detections.n_frames
@@ -354,7 +415,7 @@ def stream_video(
         at = [index for index in source.times_s if index < len(times)]
         times[at] = [source.times_s[index] for index in at]
         gaps = source.report().gaps
-    if np.isnan(times).all():
+    if len(times) and np.isnan(times).all():
         raise HemError(f"{video.video_id}: no frame could be decoded, so there is nothing to mine")
     found = replace(detections, frame_times_s=times, gaps=gaps or detections.gaps)
     return replace(table, time_s=frame_times(found)[table.frame_index]), found

@@ -126,7 +126,7 @@ def rows_of(command: str, overrides: Sequence[str] = ()) -> list[Setting]:
 
 def help_text(command: str, overrides: Sequence[str], summary: str) -> str:
     """Return the help of a command: groups, then every setting with meaning, type, range and value."""
-    check_overrides(command, overrides)
+    overrides = signed(command, overrides)
     rows = rows_of(command, overrides)
     used = {row.key.split(".")[0] for row in rows} | ({"experiment"} if command == "train" else set())
     lines = [f"usage: python -m hem.{command} [group=NAME] [key=value …]", "", summary, ""]
@@ -158,18 +158,33 @@ def _first_line(error: Exception) -> str:
 # -- mistyped keys ----------------------------------------------------------------------------------------
 
 
-def check_overrides(command: str, arguments: Sequence[str]) -> None:
+def signed(command: str, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments, with the sign that Hydra wants before keys that the chosen files do not name.
+
+    Such a key is one of the constructor's or the schema's, left at its default by the files.
+
+    Raises:
+        HemError: as check_overrides.
+    """
+    unnamed = check_overrides(command, arguments)
+    return [f"++{one}" if one.split("=")[0] in unnamed else one for one in arguments]
+
+
+def check_overrides(command: str, arguments: Sequence[str]) -> set[str]:
     """Say which key or group file was meant where one does not exist; all else is left to Hydra.
+
+    Returns:
+        Keys that exist although the chosen files do not name them; see ``signed``.
 
     Raises:
         HemError: naming the first override that fits nothing, and the nearest name that exists.
     """
     if any(_OTHER_CONFIG.match(one) for one in arguments):
-        return  # keys may come from elsewhere
+        return set()  # keys may come from elsewhere
     try:
         overrides = OverridesParser.create().parse_overrides(_overrides(arguments))
     except HydraException:
-        return  # not in Hydra's grammar; its message shows the place
+        return set()  # not in Hydra's grammar; its message shows the place
     known_groups = groups_of(command)
     chosen = []
     for one in overrides:
@@ -182,11 +197,15 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
         config = composed(command, chosen)
     except (HydraException, OmegaConfBaseException) as error:
         _check_sign(error, overrides, known_groups)
-        return
+        return set()
+    unnamed = set()
     for one in overrides:
         plain_key = not (one.is_add() or one.is_force_add() or one.is_delete())
-        if plain_key and one.key_or_group not in known_groups and "@" not in str(one.input_line):
-            _check_key(config, one.key_or_group, known_groups, command)
+        if one.key_or_group in known_groups or "@" in str(one.input_line):
+            continue
+        if plain_key and not _is_named(config, one.key_or_group, known_groups, command):
+            unnamed.add(one.key_or_group)
+    return unnamed
 
 
 def _check_group_file(group: str, name: str, known: Sequence[str]) -> None:
@@ -204,32 +223,34 @@ def _check_sign(error: Exception, overrides: Sequence[Override], known_groups: M
             ) from None
 
 
-def _check_key(config: DictConfig, key: str, known_groups: Mapping[str, object], command: str) -> None:
+def _is_named(config: DictConfig, key: str, known_groups: Mapping[str, object], command: str) -> bool:
+    """Return whether the composed files hold the key; raise HemError if nothing takes it."""
     if key.startswith(("hydra.", "hydra/")) or "/" in key:
-        return
+        return True
     node: Any = OmegaConf.to_container(config, resolve=False)
     parts = key.split(".")
     for depth, part in enumerate(parts):
         if not isinstance(node, dict):
-            return  # an index into a list; Hydra knows more
+            return True  # an index into a list; Hydra knows more
         if part not in node:
             before = ".".join(parts[:depth])
-            _raise_unknown(command, config, key, before, part, [*node, *([] if before else known_groups)])
+            _refuse_unknown(command, config, key, before, part, [*node, *([] if before else known_groups)])
+            return False
         node = node[part]
+    return True
 
 
-def _raise_unknown(
+def _refuse_unknown(
     command: str, config: DictConfig, key: str, before: str, part: str, names: Sequence[object]
 ) -> None:
-    """Say that a key is not there: because it needs a plus, or because it is mistyped."""
+    """Say that a key is mistyped, unless a constructor or the schema takes it."""
     schema = schema_of(command)
     values = OmegaConf.to_container(config, resolve=False)
     assert isinstance(values, dict)
     rows = settings_of(schema, {str(k): v for k, v in values.items()}) if schema else []
     patterns = [re.escape(row.key).replace("NAME", r"[^.]+") for row in rows]
     if any(re.fullmatch(pattern, key) for pattern in patterns):
-        # the chosen files do not name it, since its default is the constructor's or the schema's
-        raise HemError(f"configuration: {key} is not in the chosen files; add it with +{key}=VALUE")
+        return  # its default is the constructor's or the schema's
     depth = before.count(".") + 1 if before else 0
     beside = [row.key.split(".") for row in rows if row.key.count(".") >= depth]
     beside_names = {one[depth] for one in beside if ".".join(one[:depth]) == before}

@@ -13,6 +13,7 @@ from hem.config import suggest
 from hem.errors import HemError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 
 def conf_dir() -> Path:
@@ -27,8 +28,9 @@ def conf_dir() -> Path:
 def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[], Any]]:
     """Make a command of a function that takes the composed configuration as plain values.
 
-    A HemError ends the command with its message alone and exit status 2, and so does a key that does
-    not exist. ``--help`` explains every setting; ``-sc install=bash`` gives completion.
+    A HemError ends the command with its message alone and exit status 2, and so do a key that does
+    not exist and a file that cannot be written or read; an interrupt ends it with status 130.
+    ``--help`` explains every setting; ``-sc install=bash`` gives completion.
     """
 
     def decorate(work: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
@@ -37,17 +39,24 @@ def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[],
                 return work(plain(config))
             except HemError as error:
                 _end(error)
+            except OSError as error:
+                if error.filename is None:  # not of a file
+                    raise
+                _end(HemError(f"{error.filename}: {error.strerror}"))
+            except KeyboardInterrupt:
+                print("hem: interrupted; what was finished is kept", file=sys.stderr, flush=True)
+                raise SystemExit(EXIT_INTERRUPTED) from None
 
         task.__module__ = work.__module__
         run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)
 
         def main() -> Any:  # noqa: ANN401
-            from hem.command_line import answered, check_overrides  # it needs this module
+            from hem.command_line import answered, signed  # it needs this module
 
             try:
                 if answered(name, sys.argv[1:], (work.__doc__ or "").strip()):
                     return None
-                check_overrides(name, sys.argv[1:])
+                sys.argv[1:] = signed(name, sys.argv[1:])
             except HemError as error:
                 _end(error)
             return run()

@@ -14,12 +14,11 @@ from hem.replay.round import write_round
 from hem.replay.select import Caps
 from hem.reporting.mined import mined_table
 from hem.reporting.steps import Steps
-from hem.structures import VideoInfo
 from hem.structures.evidence import CollectSettings
 from hem.training.checkpoint import detector_from, load_checkpoint
 from hem.training.measure import accelerator_of
 from hem.training.video_data import VideoData
-from hem.video.manifest import frames_as_video, scan_videos
+from hem.video.manifest import Manifest, frames_as_video, scan_videos
 
 
 @entry("mine")
@@ -46,16 +45,16 @@ def main(values: dict[str, Any]) -> None:
         steps.say(f"written to {output}")
 
 
-def _videos(config: MineConfig, output: Path, steps: Steps) -> list[VideoInfo]:
+def _videos(config: MineConfig, output: Path, steps: Steps) -> Manifest:
     if (config.videos is None) == (config.frames is None):
         raise HemError("give videos=PATH or frames=FOLDER (or evidence=DIR)")
     if config.frames is not None:
-        return [frames_as_video(config.frames, config.frames_fps)]
+        return Manifest((frames_as_video(config.frames, config.frames_fps),))
     assert config.videos is not None
     found = scan_videos(config.videos, output / "videos")
     for one in found.skipped:
         steps.say(f"skipped {one.path}: {one.reason}")
-    return list(found.videos)
+    return found
 
 
 def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) -> MiningResult:
@@ -64,8 +63,9 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
     if config.checkpoint is not None:
         path = Path(config.checkpoint)
         detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
+    found = _videos(config, output, steps)
     return mine_videos(
-        _videos(config, output, steps),
+        found.videos,
         preset,
         detector=detector,
         detections=None if config.detections is None else Path(config.detections),
@@ -78,6 +78,7 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
         say=lambda done: steps.progress("mining", done, None),
         verdicts=paths(config.verdicts),
         calibration=None if config.calibration is None else Path(config.calibration),
+        skipped=found.skipped,
     )
 
 

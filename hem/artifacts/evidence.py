@@ -1,6 +1,7 @@
 """Evidence of one video as one directory of Parquet files, whole or not there."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
@@ -9,6 +10,7 @@ import numpy as np
 from hem.artifacts.detections import load_detections, save_detections
 from hem.artifacts.files import digest_of, read_table, whole_directory, write_table
 from hem.errors import HemError
+from hem.structures import VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence, NeighbourTable, ResponseTable
 
 _NAMES = ("detections", "frames", "neighbours", "responses")
@@ -82,6 +84,16 @@ def load_evidence(directory: Path) -> Evidence:
     )
 
 
+def evidence_in(folder: Path, video: VideoInfo) -> Evidence:
+    """Load one video's evidence, under the id and path that the video has now."""
+    found = load_evidence(folder)
+    known = found.detections.video
+    if (known.video_id, known.path) == (video.video_id, video.path):
+        return found
+    named = replace(known, video_id=video.video_id, path=video.path)
+    return replace(found, detections=replace(found.detections, video=named))
+
+
 class StoredEvidence(Sequence[Evidence]):
     """Evidence of many videos, of which the one asked for last lies in memory.
 
@@ -89,10 +101,11 @@ class StoredEvidence(Sequence[Evidence]):
     with it. A slice is a list of all it names.
 
     Args:
-        items: directories that save_evidence wrote, or evidence that lies nowhere but in memory.
+        items: directories that save_evidence wrote (with the video as it is called now), or evidence that
+            lies nowhere but in memory.
     """
 
-    def __init__(self, items: Iterable[Path | Evidence]) -> None:
+    def __init__(self, items: Iterable[Path | tuple[Path, VideoInfo] | Evidence]) -> None:
         self._items = tuple(items)
         self._last: tuple[int, Evidence] | None = None
 
@@ -117,7 +130,7 @@ class StoredEvidence(Sequence[Evidence]):
             return item
         if self._last is None or self._last[0] != at:
             self._last = None  # before the next one is read: never two at once
-            self._last = (at, load_evidence(item))
+            self._last = (at, evidence_in(*item) if isinstance(item, tuple) else load_evidence(item))
         return self._last[1]
 
     def __iter__(self) -> Iterator[Evidence]:

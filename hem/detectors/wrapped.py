@@ -48,6 +48,7 @@ class WrappedDetector(Detector):
         net = detect if isinstance(detect, nn.Module) else nn.Module()
         super().__init__(net, class_names, {"name": name, "class_names": list(class_names)})
         self._call = detect
+        self.doubles = isinstance(detect, nn.Module)  # a function is called as often as it is needed
         self.score_range = score_range  # type: ignore[misc] # of this one, not of the class
 
     @property

@@ -13,7 +13,7 @@ from torch import Tensor
 from hem.errors import HemError
 from hem.mining.frame_flags import FrameFlagger
 from hem.mining.matching import BoxTemplate, pixel_match
-from hem.mining.needs import Stretch, box_reach, pixel_reach
+from hem.mining.needs import Stretch, box_reach, is_open, pixel_reach
 from hem.ops.template_match import Grey
 from hem.structures import Detections, FrameBatch, VideoDetections, VideoInfo
 from hem.structures.evidence import (
@@ -226,7 +226,7 @@ class _Collector:
             spans = (int(before[row]), int(after[row]), int(pixels[row]))
             self._matching.append(self._pool.submit(self._match, frame, at, spans, by_index))
         if self._elicit is not None:
-            self._disturb(self._held[first : first + count], stretch, owner - first, (before, after))
+            self._disturb(self._held[first : first + count], stretch, owner - first)
         self._decided += count
         old = max(0, self._decided - self._settings.reach)
         for frame in self._held[: self._decided]:
@@ -263,9 +263,11 @@ class _Collector:
         frames: list[_Frame],
         stretch: Stretch,
         owner: NDArray[np.int64],
-        reach: tuple[NDArray[np.int64], NDArray[np.int64]],
     ) -> None:
-        """Spend the block's share of detector passes on the frames where they decide most."""
+        """Spend the block's share of detector passes on the frames where they decide most.
+
+        No query parameter plays a part in it, so evidence for any ranges holds the same answers.
+        """
         from hem.mining.elicited import choose_frames
 
         assert self._elicit is not None and self._detect is not None
@@ -274,8 +276,7 @@ class _Collector:
         self._allowance += len(frames) * share / (1 - share)
         budget = int(self._allowance + 1e-9)
         asked = (owner >= 0) & (owner < len(frames)) & stretch.distinct
-        # open on a side: the temporal evidence is weak there, so the answer decides more
-        doubt = 0.2 + 0.4 * (reach[0] > 0) + 0.4 * (reach[1] > 0)
+        doubt = np.where(is_open(stretch), 1.0, 0.2)
         chosen = choose_frames(
             owner[asked],
             stretch.scores[asked],

@@ -15,6 +15,8 @@ from hem.ops.isolation import any_of, overlapping_pairs, smallest_of
 from hem.structures.evidence import CollectSettings
 from hem.structures.video import VideoInfo
 
+_OPEN_IOU = 0.5  # part of how evidence is collected, like the disturbances: no setting moves it
+
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
@@ -94,3 +96,18 @@ def box_reach(stretch: Stretch, settings: CollectSettings) -> tuple[NDArray[np.i
         np.maximum(throughout, np.where(candidate, np.minimum(end - 1, settings.max_gap), 0)) for end in ends
     )
     return before, after
+
+
+def is_open(stretch: Stretch) -> NDArray[np.bool_]:
+    """Return bool (N,): no detection as sure lies over it (IoU > 0.5) in the frame before, or after.
+
+    What the video shows is weak there, so an answer under disturbance decides more. Nothing here
+    depends on the collected ranges: a budget of disturbed frames is spent alike whatever they are.
+    """
+    count = len(stretch.scores)
+    pairs = overlapping_pairs(stretch.frame_index, stretch.boxes_xyxy, stretch.labels, 1)
+    first, second = pairs.first, pairs.second
+    held = (pairs.iou > _OPEN_IOU) & (stretch.scores[second] >= stretch.scores[first])
+    held &= stretch.distinct[first] & stretch.distinct[second] & (stretch.shot[first] == stretch.shot[second])
+    before, after = held & (pairs.offset < 0), held & (pairs.offset > 0)
+    return ~(any_of(first[before], count) & any_of(first[after], count))

@@ -8,6 +8,7 @@ import json
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def read_detections(
             first = next((line for line in _lines(path) if line.strip()), "")
             source = "mot" if first.count(",") >= 6 else "authors"
     if source == "parquet":
-        return load_detections(path)
+        return replace(load_detections(path), video=video)
     if source not in _SUFFIXES:
         raise HemError(
             f"detections format must be auto, parquet or one of {sorted(_SUFFIXES)}, got {source!r}"

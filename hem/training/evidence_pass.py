@@ -1,6 +1,7 @@
 """One pass of a detector over every video: detections and evidence on disk, one folder a video."""
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +23,16 @@ FrameReport = Callable[[int], None]
 """Called with the frames done so far, over all videos."""
 
 
-def folder_of(root: Path, video: VideoInfo) -> Path:
-    """Return where one video's evidence lies."""
-    return root / f"{video.digest[:16]}"
+def folder_of(root: Path, video: VideoInfo, among: Sequence[VideoInfo] = ()) -> Path:
+    """Return where one video's evidence lies.
+
+    Videos may hold the same content: all but the first of those ``among`` go by their id too.
+    """
+    name = video.digest[:16]
+    first = next((one for one in among if one.digest == video.digest), video)
+    if first.video_id != video.video_id:
+        name += "-" + hashlib.sha256(video.video_id.encode()).hexdigest()[:8]
+    return root / name
 
 
 def run_pass(
@@ -49,7 +57,7 @@ def run_pass(
     _barrier()
     done = 0
     for video in shard_videos(videos.videos, rank, ranks):
-        folder = folder_of(root, video)
+        folder = folder_of(root, video, videos.videos)
         if not folder.exists():
             before = done
 
@@ -63,7 +71,7 @@ def run_pass(
         if report:
             report(done)
     _barrier()
-    found = StoredEvidence(folder_of(root, video) for video in videos.videos)
+    found = StoredEvidence((folder_of(root, video, videos.videos), video) for video in videos.videos)
     if not any(one.detections.n_frames for one in found):
         names = ", ".join(one.video_id for one in found[:5])
         raise HemError(f"not one frame could be decoded from {len(found)} videos ({names}, …)")

@@ -35,6 +35,19 @@ def test_detections_do_not_depend_on_the_batch(tiny, family):
             torch.testing.assert_close(same.boxes_xyxy, one.boxes_xyxy, rtol=1e-4, atol=1e-2)
 
 
+def test_a_lone_frame_has_a_copy_beside_it_and_a_lone_still_has_none(tiny, monkeypatch):
+    """One image rounds otherwise than two or more: the last frame must not depend on the batch size."""
+    detector = tiny("fcos").eval()
+    asked = []
+    plain = detector.predict
+    monkeypatch.setattr(detector, "predict", lambda images: asked.append(len(images)) or plain(images))
+    frame = torch.full((1, 3, 96, 96), 130, dtype=torch.uint8)
+    assert len(detector.detect(frame, 0.0)) == 1
+    assert len(detector.detect(frame.expand(3, -1, -1, -1), 0.0)) == 3
+    assert len(detector.detect([frame[0]], 0.0)) == 1
+    assert asked == [2, 3, 1]
+
+
 def test_detect_restores_modes_and_keeps_to_the_image(tiny, family):
     detector = awake(tiny(family))
     asleep = next(m for m in detector.modules() if isinstance(m, torch.nn.BatchNorm2d))

@@ -195,3 +195,24 @@ def test_elicited_outside_what_was_collected_is_refused(make_clip, change):
     query(evidence, "elicited", ElicitedThresholds(min_variants=3, neighbour_threshold=0.1))
     with pytest.raises(HemError, match=next(iter(change))):
         query(evidence, "elicited", replace(ElicitedThresholds(), **change))
+
+
+TIGHT = replace(WIDE, elicit_share=0.3)  # a third of the frames at most can be asked about
+
+
+def test_a_tight_budget_is_spent_alike_whatever_the_collected_ranges(make_clip):
+    """Otherwise an answer from evidence would not be the answer of mining from scratch."""
+    clip = make_clip(61, n_frames=70, labels=2, freeze=(9, 10, 40))
+    rng = np.random.default_rng(8)
+    wide = collected(clip, TIGHT)
+    asked = np.unique(wide.detections.frame_index[wide.responses.candidate])
+    assert 5 < len(asked) < 20  # the budget binds
+    fewer, kinds = 0, set()
+    for _ in range(6):
+        thresholds = both(rng)
+        scratch = collected(clip, replace(exactly("hem", thresholds), elicit_share=TIGHT.elicit_share))
+        fewer += len(scratch.neighbours) < len(wide.neighbours)
+        found = query(wide, "hem", thresholds).examples()
+        assert found == query(scratch, "hem", thresholds).examples()
+        kinds |= {example.kind for example in found}
+    assert fewer and kinds == set(Kind)

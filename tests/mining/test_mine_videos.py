@@ -1,6 +1,8 @@
 """`paper` from given detections: the fast way gives what evidence gives, times and damage included."""
 
 import gc
+import json
+import shutil
 import weakref
 from dataclasses import replace
 
@@ -11,8 +13,9 @@ from hem import api
 from hem.api import EVIDENCE, mine_evidence, mine_videos
 from hem.artifacts import evidence as evidence_files
 from hem.config import VideoConfig
+from hem.detectors.wrapped import WrappedDetector
 from hem.errors import HemError
-from hem.mining.presets import Paper
+from hem.mining.presets import Paper, Temporal
 from hem.structures import Kind
 from hem.structures.evidence import CollectSettings
 from hem.video.manifest import scan_videos
@@ -111,3 +114,97 @@ def test_of_many_videos_one_lies_in_memory(world, monkeypatch):
     result = mine_evidence(world / "kept", PRESET, output_dir=world / "asked")
     assert most[0] == 1
     assert len({one.video_id for one in result.evidence}) == len(result.rows) == 3
+def other_detections(world, name):
+    """Every score a little lower: another detector's."""
+    lines = (world / "clip.txt").read_text().splitlines()
+    parts = [line.split() for line in lines]
+    (world / name).write_text(
+        "\n".join(" ".join([*p[:4], str(float(p[4]) * 0.9)]) if len(p) == 5 else p[0] for p in parts)
+    )
+
+
+@pytest.mark.parametrize("preset", [PRESET, Temporal(0.5, 0.2, score_scale="raw")])
+def test_two_files_of_one_content_are_two_videos(world, preset):
+    folder = world / "videos"
+    folder.mkdir()
+    for name in ("a.mp4", "b with a space ü.mp4"):
+        shutil.copy(world / "clip.mp4", folder / name)
+    shutil.copy(world / "clip.txt", folder / "a.txt")
+    other_detections(world, "videos/b with a space ü.txt")
+    found = mine_videos(scan_videos(folder).videos, preset, detections=folder, output_dir=world / "out")
+    assert [row["video"] for row in found.rows] == ["a.mp4", "b with a space ü.mp4"]
+    for name in ("a", "b with a space ü"):
+        alone = mine_videos(
+            scan_videos(folder / f"{name}.mp4").videos,
+            preset,
+            detections=folder / f"{name}.txt",
+            output_dir=world / name,
+        )
+        assert plain(alone) == [
+            row for row, e in zip(plain(found), found.examples, strict=True) if e.video_id == f"{name}.mp4"
+        ]
+    again = mine_videos(scan_videos(folder).videos, preset, detections=folder, output_dir=world / "out")
+    assert plain(again) == plain(found)
+
+
+def test_evidence_follows_a_video_that_is_renamed(world):
+    temporal = Temporal(0.5, 0.2, score_scale="raw")
+    before = mined(world, "out", preset=temporal)
+    (world / "clip.mp4").rename(world / "other.mp4")
+    after = mined(world, "out", scan_videos(world / "other.mp4").videos, preset=temporal)
+    assert plain(before) == plain(after)
+    assert {e.video_id for e in after.examples} == {"other.mp4"}
+    assert after.evidence[0].detections.video.path == str(world / "other.mp4")
+
+
+@pytest.mark.parametrize("preset", [PRESET, Temporal(0.5, 0.2, score_scale="raw")])
+def test_evidence_of_other_detections_is_not_taken_for_these(world, preset):
+    mined(world, "out", preset=preset)
+    mined(world, "out", preset=preset)
+    other_detections(world, "clip.txt")
+    with pytest.raises(HemError, match="other detections"):
+        mined(world, "out", preset=preset)
+
+
+def asked(world, label, **more):
+    def detect(images):
+        boxes = [[20.0, 20.0, 60.0, 60.0]]
+        return [{"boxes": boxes, "scores": [0.6], "labels": [label]} for _ in images]
+
+    detector = WrappedDetector(detect, class_names=("a", "b"), name=f"always {label}")
+    collect = CollectSettings(search_margin=None, **more)
+    preset = Temporal(0.5, 0.2, score_scale="raw")
+    videos = scan_videos(world / "clip.mp4").videos
+    return mine_videos(videos, preset, detector=detector, collect=collect, output_dir=world / "asked")
+
+
+def test_evidence_of_another_detector_or_another_way_to_collect_is_refused(world):
+    assert {e.label for e in asked(world, 1).examples} == {1}
+    asked(world, 1, window=9)  # a range: the query checks it
+    with pytest.raises(HemError, match="another detector"):
+        asked(world, 2)
+    with pytest.raises(HemError, match=r"collect\.match_side is 32"):
+        asked(world, 1, match_side=32)
+    with pytest.raises(HemError, match=r"collect\.floor_score"):
+        asked(world, 1, floor_score=0.2)
+
+
+def test_missing_detections_are_named_before_anything_is_decoded(world):
+    folder = world / "videos"
+    folder.mkdir()
+    for name in ("a", "z"):
+        shutil.copy(world / "clip.mp4", folder / f"{name}.mp4")
+    shutil.copy(world / "clip.txt", folder / "a.txt")
+    with pytest.raises(HemError, match=r"no detections of z\.mp4"):
+        mine_videos(scan_videos(folder).videos, PRESET, detections=folder, output_dir=world / "out")
+    assert not list((world / "out").glob("evidence/*/*"))
+
+
+def test_videos_that_cannot_be_read_are_in_the_summary(world):
+    (world / "broken.mp4").write_bytes(b"")
+    found = scan_videos(world)
+    result = mined(world, "out", found.videos, skipped=found.skipped)
+    assert [row["video"] for row in result.rows] == ["clip.mp4", "broken.mp4"]
+    assert "is empty" in result.rows[1]["gaps"][0] and result.rows[1]["frames"] == 0
+    stored = json.loads((world / "out" / "mining.json").read_text())
+    assert stored["videos"][1]["gaps"] == result.rows[1]["gaps"]
