@@ -1,42 +1,34 @@
 """Mining without a command line: three lines of Python for what ``python -m hem.mine`` does."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hem import settings as shipped
-from hem.artifacts import remove_parts, save_coco, save_examples, sha256_file, write_json
-from hem.artifacts.evidence import StoredEvidence, evidence_in, load_evidence, save_evidence
+from hem.artifacts import save_coco, save_examples, sha256_file, write_json
+from hem.artifacts.evidence import StoredEvidence, load_evidence
 from hem.artifacts.rulings import gather_rulings
 from hem.config import VideoConfig
 from hem.detectors.protocol import Detector
 from hem.errors import HemError
-from hem.mining.collect import collect_evidence
-from hem.mining.paper import PaperThresholds
+from hem.given import Say, evidence_from, file_for, paper_alone
 from hem.mining.presets import Paper, Preset
 from hem.mining.run import NO_CALIBRATION
-from hem.mining.sources import read_detections
-from hem.mining.stream import frames_needed, stream_paper
-from hem.mining.table import MinedTable, frame_times
 from hem.ops.rulings import honour
-from hem.structures import HardExample, Kind, VideoDetections, VideoInfo
+from hem.structures import HardExample, Kind, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
-from hem.structures.example_list import ExampleList, counts_of
+from hem.structures.example_list import counts_of
 from hem.training.calibration import load_scale
-from hem.training.evidence_pass import counted, folder_of, run_pass
+from hem.training.evidence_pass import folder_of, run_pass
 from hem.training.video_data import VideoData
 from hem.video.manifest import SkippedVideo
-from hem.video.source import open_source
 
 EVIDENCE = "evidence"
-_DETECTION_SUFFIXES = (".txt", ".json", ".parquet")
 _COLLECT = ("floor_score", "box_margin", "match_side", "variants", "elicit_share")
-Say = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -148,12 +140,12 @@ def mine_videos(
     started = time.monotonic()
     examples: Sequence[HardExample] | None = None
     if detections is not None and isinstance(preset, Paper) and collect.search_margin is None:
-        evidence, examples = _paper_alone(data, detections, detections_format, class_names, preset, root, say)
+        evidence, examples = paper_alone(data, detections, detections_format, class_names, preset, root, say)
     elif detector is not None:
         evidence = run_pass(detector, data, settings, root, say)
     else:
         assert detections is not None
-        evidence = _from_detections(data, detections, detections_format, class_names, settings, root, say)
+        evidence = evidence_from(data, detections, detections_format, class_names, settings, root, say)
     collected = time.monotonic() - started
     return _answer(
         evidence, preset, output_dir, seed, collected, verdicts, root, calibration, examples, skipped
@@ -165,7 +157,7 @@ def _digests(data: VideoData, detector: Detector | None, detections: Path | None
     if detector is not None:
         return [detector.digest()] * len(data.videos)
     assert detections is not None
-    return [sha256_file(_file_for(detections, video, len(data.videos))) for video in data.videos]
+    return [sha256_file(file_for(detections, video, len(data.videos))) for video in data.videos]
 
 
 def _refuse_other_pass(
@@ -304,136 +296,3 @@ def _nothing_of(video: SkippedVideo) -> dict[str, Any]:
     counts = {kind.value: 0 for kind in Kind}
     gaps = [f"frames 0..end: {video.reason}"]
     return {"video": video.video_id, "seconds": 0.0, "frames": 0, "detections": 0, **counts, "gaps": gaps}
-
-
-def _from_detections(
-    data: VideoData,
-    detections: Path,
-    source: str,
-    class_names: tuple[str, ...],
-    settings: CollectSettings,
-    root: Path,
-    say: Say | None,
-) -> StoredEvidence:
-    root.mkdir(parents=True, exist_ok=True)
-    remove_parts(root)
-    done = 0
-    for video in data.videos:
-        folder = folder_of(root, video, data.videos)
-        if not folder.exists():
-            before = done
-
-            def show(frames: int, before: int = before) -> None:
-                if say:
-                    say(before + frames)
-
-            path = _file_for(detections, video, len(data.videos))
-            found = read_detections(path, video, source, class_names)
-            with data.source(video, grey=True) as frames:
-                save_evidence(
-                    folder,
-                    collect_evidence(
-                        counted(frames, show),
-                        found,
-                        None,
-                        settings,
-                        detector_digest=sha256_file(path),
-                        gaps=lambda: frames.report().gaps,
-                    ),
-                )
-        done += load_evidence(folder).detections.n_frames
-    return StoredEvidence((folder_of(root, video, data.videos), video) for video in data.videos)
-
-
-def _paper_alone(
-    data: VideoData,
-    detections: Path,
-    source: str,
-    class_names: tuple[str, ...],
-    preset: Paper,
-    root: Path,
-    say: Say | None,
-) -> tuple[StoredEvidence, ExampleList]:
-    """Answer `paper` in one forward pass over each video that has no evidence which answers it."""
-    root.mkdir(parents=True, exist_ok=True)
-    remove_parts(root)
-    kept: list[tuple[Path, VideoInfo] | Evidence] = []
-    examples: list[ExampleList] = []
-    done = 0
-    for video in data.videos:
-        folder = folder_of(root, video, data.videos)
-        evidence = evidence_in(folder, video) if folder.exists() else None
-        if evidence is not None and evidence.collected.search_margin is not None:
-            examples.append(preset.mine([evidence]))
-            kept.append((folder, video))
-        else:
-            path = _file_for(detections, video, len(data.videos))
-            found = read_detections(path, video, source, class_names)
-            table, found = stream_video(video, found, preset.thresholds, data.settings)
-            examples.append(table.taught())
-            flags = np.zeros(found.n_frames, dtype=np.bool_)
-            nothing = CollectSettings(floor_score=float("-inf"), search_margin=None, box_margin=None)
-            evidence = Evidence(found, flags, flags, nothing, detector_digest=sha256_file(path))
-            kept.append(evidence if folder.exists() else (folder, video))
-            if not folder.exists():
-                save_evidence(folder, evidence)
-        done += evidence.detections.n_frames
-        if say:
-            say(done)
-    return StoredEvidence(kept), ExampleList.joined(examples)
-
-
-def stream_video(
-    video: VideoInfo, detections: VideoDetections, thresholds: PaperThresholds, settings: VideoConfig
-) -> tuple[MinedTable, VideoDetections]:
-    """Return `paper`'s answer, and the detections with the times and damage met while reading."""
-    # a guarded decoder tells nothing of frames that were not asked for, not even their times
-    tells_all = settings.guard != "always" and settings.decoder in ("auto", "pyav")
-    wanted = frames_needed(detections, thresholds)
-    only = np.flatnonzero(wanted).tolist() if tells_all else None
-    with open_source(
-        video,
-        decoder=settings.decoder,
-        device=settings.device,
-        batch_size=settings.batch_size,
-        end_frame=detections.n_frames,
-        only=only,
-        guard=settings.guard,
-        stall_s=settings.stall_s,
-        grey=True,
-    ) as source:
-        batches = iter(source)
-
-        def pictures(_: object) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-            for batch in batches:
-                yield from zip(batch.frame_indices.tolist(), batch.frames[:, 0].cpu().numpy(), strict=True)
-
-        table = stream_paper(detections, pictures, thresholds)
-        for _ in batches:  # to the end: damage behind the last candidate is reported too
-            pass
-        times = np.full(detections.n_frames, np.nan)
-        at = [index for index in source.times_s if index < len(times)]
-        times[at] = [source.times_s[index] for index in at]
-        gaps = source.report().gaps
-    if len(times) and np.isnan(times).all():
-        raise HemError(f"{video.video_id}: no frame could be decoded, so there is nothing to mine")
-    found = replace(detections, frame_times_s=times, gaps=gaps or detections.gaps)
-    return replace(table, time_s=frame_times(found)[table.frame_index]), found
-
-
-def _file_for(detections: Path, video: VideoInfo, n_videos: int) -> Path:
-    if detections.is_file():
-        if n_videos > 1:
-            raise HemError(
-                f"detections={detections} is one file for {n_videos} videos; give a folder with one file "
-                "for each video, named after it (clip.mp4 -> clip.txt)"
-            )
-        return detections
-    stem = Path(video.video_id).with_suffix("")
-    tried = [detections / f"{name}{s}" for name in (stem, video.video_id) for s in _DETECTION_SUFFIXES]
-    for path in tried:
-        if path.is_file():
-            return path
-    raise HemError(
-        f"no detections of {video.video_id} in {detections}; looked for {tried[0].name} and the like"
-    )

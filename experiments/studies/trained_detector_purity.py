@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hem.api import stream_video
 from hem.artifacts.evidence import load_evidence
 from hem.artifacts.truth import load_truth
 from hem.config import VideoConfig
 from hem.errors import HemError
 from hem.evaluation.purity import Share, covers_object
+from hem.given import stream_video
 from hem.mining.baselines import mine_random, mine_score
 from hem.mining.paper import PaperThresholds
 from hem.reporting.tables import MISSING

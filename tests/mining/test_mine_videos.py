@@ -114,6 +114,8 @@ def test_of_many_videos_one_lies_in_memory(world, monkeypatch):
     result = mine_evidence(world / "kept", PRESET, output_dir=world / "asked")
     assert most[0] == 1
     assert len({one.video_id for one in result.evidence}) == len(result.rows) == 3
+
+
 def other_detections(world, name):
     """Every score a little lower: another detector's."""
     lines = (world / "clip.txt").read_text().splitlines()

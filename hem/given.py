@@ -1,0 +1,178 @@
+"""Mining videos whose detections any other program made."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hem.artifacts import remove_parts, sha256_file
+from hem.artifacts.evidence import StoredEvidence, evidence_in, load_evidence, save_evidence
+from hem.config import VideoConfig
+from hem.errors import HemError
+from hem.mining.collect import collect_evidence
+from hem.mining.paper import PaperThresholds
+from hem.mining.presets import Paper
+from hem.mining.sources import read_detections
+from hem.mining.stream import frames_needed, stream_paper
+from hem.mining.table import MinedTable, frame_times
+from hem.structures import VideoDetections, VideoInfo
+from hem.structures.evidence import CollectSettings, Evidence
+from hem.structures.example_list import ExampleList
+from hem.training.evidence_pass import counted, folder_of
+from hem.training.video_data import VideoData
+from hem.video.source import open_source
+
+_DETECTION_SUFFIXES = (".txt", ".json", ".parquet")
+Say = Callable[[int], None]
+
+
+def evidence_from(
+    data: VideoData,
+    detections: Path,
+    source: str,
+    class_names: tuple[str, ...],
+    settings: CollectSettings,
+    root: Path,
+    say: Say | None,
+) -> StoredEvidence:
+    """Collect the evidence of every video that has none yet under ``root``.
+
+    Args:
+        data: the videos, and how they are read.
+        detections, source, class_names: see hem.api.mine_videos.
+        settings: how to collect, without disturbances.
+        root: a folder a video is kept there.
+        say: told of the frames dealt with.
+
+    Raises:
+        HemError: if detections are absent or cannot be read, or a video gave no frame.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    remove_parts(root)
+    done = 0
+    for video in data.videos:
+        folder = folder_of(root, video, data.videos)
+        if not folder.exists():
+            before = done
+
+            def show(frames: int, before: int = before) -> None:
+                if say:
+                    say(before + frames)
+
+            path = file_for(detections, video, len(data.videos))
+            found = read_detections(path, video, source, class_names)
+            with data.source(video, grey=True) as frames:
+                save_evidence(
+                    folder,
+                    collect_evidence(
+                        counted(frames, show),
+                        found,
+                        None,
+                        settings,
+                        detector_digest=sha256_file(path),
+                        gaps=lambda: frames.report().gaps,
+                    ),
+                )
+        done += load_evidence(folder).detections.n_frames
+    return StoredEvidence((folder_of(root, video, data.videos), video) for video in data.videos)
+
+
+def paper_alone(
+    data: VideoData,
+    detections: Path,
+    source: str,
+    class_names: tuple[str, ...],
+    preset: Paper,
+    root: Path,
+    say: Say | None,
+) -> tuple[StoredEvidence, ExampleList]:
+    """Answer `paper` in one forward pass over each video that has no evidence which answers it."""
+    root.mkdir(parents=True, exist_ok=True)
+    remove_parts(root)
+    kept: list[tuple[Path, VideoInfo] | Evidence] = []
+    examples: list[ExampleList] = []
+    done = 0
+    for video in data.videos:
+        folder = folder_of(root, video, data.videos)
+        evidence = evidence_in(folder, video) if folder.exists() else None
+        if evidence is not None and evidence.collected.search_margin is not None:
+            examples.append(preset.mine([evidence]))
+            kept.append((folder, video))
+        else:
+            path = file_for(detections, video, len(data.videos))
+            found = read_detections(path, video, source, class_names)
+            table, found = stream_video(video, found, preset.thresholds, data.settings)
+            examples.append(table.taught())
+            flags = np.zeros(found.n_frames, dtype=np.bool_)
+            nothing = CollectSettings(floor_score=float("-inf"), search_margin=None, box_margin=None)
+            evidence = Evidence(found, flags, flags, nothing, detector_digest=sha256_file(path))
+            kept.append(evidence if folder.exists() else (folder, video))
+            if not folder.exists():
+                save_evidence(folder, evidence)
+        done += evidence.detections.n_frames
+        if say:
+            say(done)
+    return StoredEvidence(kept), ExampleList.joined(examples)
+
+
+def stream_video(
+    video: VideoInfo, detections: VideoDetections, thresholds: PaperThresholds, settings: VideoConfig
+) -> tuple[MinedTable, VideoDetections]:
+    """Return `paper`'s answer, and the detections with the times and damage met while reading."""
+    # a guarded decoder tells nothing of frames that were not asked for, not even their times
+    tells_all = settings.guard != "always" and settings.decoder in ("auto", "pyav")
+    wanted = frames_needed(detections, thresholds)
+    only = np.flatnonzero(wanted).tolist() if tells_all else None
+    with open_source(
+        video,
+        decoder=settings.decoder,
+        device=settings.device,
+        batch_size=settings.batch_size,
+        end_frame=detections.n_frames,
+        only=only,
+        guard=settings.guard,
+        stall_s=settings.stall_s,
+        grey=True,
+    ) as source:
+        batches = iter(source)
+
+        def pictures(_: object) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+            for batch in batches:
+                yield from zip(batch.frame_indices.tolist(), batch.frames[:, 0].cpu().numpy(), strict=True)
+
+        table = stream_paper(detections, pictures, thresholds)
+        for _ in batches:  # to the end: damage behind the last candidate is reported too
+            pass
+        times = np.full(detections.n_frames, np.nan)
+        at = [index for index in source.times_s if index < len(times)]
+        times[at] = [source.times_s[index] for index in at]
+        gaps = source.report().gaps
+    if len(times) and np.isnan(times).all():
+        raise HemError(f"{video.video_id}: no frame could be decoded, so there is nothing to mine")
+    found = replace(detections, frame_times_s=times, gaps=gaps or detections.gaps)
+    return replace(table, time_s=frame_times(found)[table.frame_index]), found
+
+
+def file_for(detections: Path, video: VideoInfo, n_videos: int) -> Path:
+    """Return the file with a video's detections: ``detections`` itself, or one in it that is named alike.
+
+    Raises:
+        HemError: if there is none, or one file is given for several videos.
+    """
+    if detections.is_file():
+        if n_videos > 1:
+            raise HemError(
+                f"detections={detections} is one file for {n_videos} videos; give a folder with one file "
+                "for each video, named after it (clip.mp4 -> clip.txt)"
+            )
+        return detections
+    stem = Path(video.video_id).with_suffix("")
+    tried = [detections / f"{name}{s}" for name in (stem, video.video_id) for s in _DETECTION_SUFFIXES]
+    for path in tried:
+        if path.is_file():
+            return path
+    raise HemError(
+        f"no detections of {video.video_id} in {detections}; looked for {tried[0].name} and the like"
+    )
