@@ -20,7 +20,7 @@ from hem.mining.collect import collect_evidence
 from hem.mining.paper import PaperThresholds
 from hem.mining.presets import Paper, Preset
 from hem.mining.sources import read_detections
-from hem.mining.stream import frames_needed, stream_paper
+from hem.mining.stream import parts_needed, stream_paper
 from hem.mining.table import MinedTable, frame_times
 from hem.ops.rulings import honour
 from hem.structures import HardExample, Kind, VideoDetections, VideoInfo
@@ -222,6 +222,7 @@ def _from_detections(
     root.mkdir(parents=True, exist_ok=True)
     remove_parts(root)
     done = 0
+    kept_evidence = []
     for video in data.videos:
         folder = folder_of(root, video)
         if not folder.exists():
@@ -242,8 +243,9 @@ def _from_detections(
                         counted(frames, show), found, None, kept, gaps=lambda: frames.report().gaps
                     ),
                 )
-        done += load_evidence(folder).detections.n_frames
-    return [load_evidence(folder_of(root, video)) for video in data.videos]
+        kept_evidence.append(load_evidence(folder))
+        done += kept_evidence[-1].detections.n_frames
+    return kept_evidence
 
 
 def _paper_alone(
@@ -286,8 +288,8 @@ def stream_video(
     """Return `paper`'s answer, and the detections with the times and damage met while reading."""
     # a guarded decoder tells nothing of frames that were not asked for, not even their times
     tells_all = settings.guard != "always" and settings.decoder in ("auto", "pyav")
-    wanted = frames_needed(detections, thresholds)
-    only = np.flatnonzero(wanted).tolist() if tells_all else None
+    parts = parts_needed(detections, thresholds)
+    only = sorted(parts) if tells_all else None
     with open_source(
         video,
         decoder=settings.decoder,
@@ -298,6 +300,7 @@ def stream_video(
         guard=settings.guard,
         stall_s=settings.stall_s,
         grey=True,
+        grey_where=lambda index: parts.get(index, ()),
     ) as source:
         batches = iter(source)
 

@@ -20,6 +20,7 @@ def save_examples(
     header: Mapping[str, Any] | None = None,
 ) -> None:
     """Write hard examples as Parquet, in the order given."""
+    text_of = json.JSONEncoder(sort_keys=True).encode
     columns: dict[str, Any] = {
         "example_id": [e.example_id for e in examples],
         "video_id": [e.video_id for e in examples],
@@ -33,7 +34,7 @@ def save_examples(
         "weight": np.array([e.weight for e in examples], dtype=np.float64),
         "rule": [e.rule for e in examples],
         "round": np.array([e.round for e in examples], dtype=np.int64),
-        "evidence": [json.dumps(dict(e.evidence), sort_keys=True) for e in examples],
+        "evidence": [text_of(dict(e.evidence)) for e in examples],
     }
     write_table(path, "hard_examples", columns, header={"class_names": list(class_names), **(header or {})})
 

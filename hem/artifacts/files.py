@@ -140,13 +140,14 @@ def write_json(
 def _text(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the document for people and line tools: tables one row a line, the rest indented."""
     opening = "{\n"
+    row_text = json.JSONEncoder(allow_nan=False, default=_plain).encode  # one for all rows of all tables
     for key, value in document.items():
         yield f"{opening} {json.dumps(str(key))}: "
         opening = ",\n"
         if isinstance(value, Iterator) or (isinstance(value, list) and _is_table(value)):
             between = "[\n  "
             for row in value:
-                yield between + json.dumps(row, allow_nan=False, default=_plain)
+                yield between + row_text(row)
                 between = ",\n  "
             yield "[]" if between.startswith("[") else "\n ]"
         else:

@@ -5,6 +5,7 @@ in float64, exactly as the numbers in the file say, and times at ``video.fps``.
 """
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,7 +202,7 @@ def _numbers(path: Path, number: int, words: list[str], wanted: int, *, exact: b
 
 def _checked(where: str, values: list[float]) -> list[float]:
     """Check left, top, width, height, score."""
-    if not np.isfinite(values).all():
+    if not all(map(math.isfinite, values)):
         raise HemError(f"{where}: a number is not finite")
     if max(abs(value) for value in values[:4]) > _LARGEST:
         raise HemError(f"{where}: a coordinate beyond {_LARGEST:g} pixels")
