@@ -15,7 +15,7 @@ from hem.mining.collect import collect_evidence
 from hem.mining.paper import PaperThresholds
 from hem.mining.presets import Paper
 from hem.mining.sources import read_detections
-from hem.mining.stream import frames_needed, stream_paper
+from hem.mining.stream import parts_needed, stream_paper
 from hem.mining.table import MinedTable, frame_times
 from hem.structures import VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
@@ -54,28 +54,29 @@ def evidence_from(
     done = 0
     for video in data.videos:
         folder = folder_of(root, video, data.videos)
-        if not folder.exists():
-            before = done
+        if folder.exists():
+            done += load_evidence(folder).detections.n_frames
+            continue
+        before = done
 
-            def show(frames: int, before: int = before) -> None:
-                if say:
-                    say(before + frames)
+        def show(frames: int, before: int = before) -> None:
+            if say:
+                say(before + frames)
 
-            path = file_for(detections, video, len(data.videos))
-            found = read_detections(path, video, source, class_names)
-            with data.source(video, grey=True) as frames:
-                save_evidence(
-                    folder,
-                    collect_evidence(
-                        counted(frames, show),
-                        found,
-                        None,
-                        settings,
-                        detector_digest=sha256_file(path),
-                        gaps=lambda: frames.report().gaps,
-                    ),
-                )
-        done += load_evidence(folder).detections.n_frames
+        path = file_for(detections, video, len(data.videos))
+        found = read_detections(path, video, source, class_names)
+        with data.source(video, grey=True) as frames:
+            evidence = collect_evidence(
+                counted(frames, show),
+                found,
+                None,
+                settings,
+                detector_digest=sha256_file(path),
+                gaps=lambda: frames.report().gaps,
+            )
+        save_evidence(folder, evidence)
+        done += evidence.detections.n_frames
+        del evidence  # one video's in memory at a time
     return StoredEvidence((folder_of(root, video, data.videos), video) for video in data.videos)
 
 
@@ -123,8 +124,8 @@ def stream_video(
     """Return `paper`'s answer, and the detections with the times and damage met while reading."""
     # a guarded decoder tells nothing of frames that were not asked for, not even their times
     tells_all = settings.guard != "always" and settings.decoder in ("auto", "pyav")
-    wanted = frames_needed(detections, thresholds)
-    only = np.flatnonzero(wanted).tolist() if tells_all else None
+    parts = parts_needed(detections, thresholds)
+    only = sorted(parts) if tells_all else None
     with open_source(
         video,
         decoder=settings.decoder,
@@ -135,6 +136,7 @@ def stream_video(
         guard=settings.guard,
         stall_s=settings.stall_s,
         grey=True,
+        grey_where=lambda index: parts.get(index, ()),
     ) as source:
         batches = iter(source)
 

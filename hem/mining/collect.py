@@ -212,12 +212,11 @@ class _Collector:
         first = self._decided
         around = self._held[: first + count + self._settings.reach]
         stretch, owner = _stretch(around)
-        before, after = box_reach(stretch, self._settings)
-        pixels = pixel_reach(stretch, self._video, self._settings)
-        if self._settings.box_margin is None:
-            before, after = np.zeros_like(before), np.zeros_like(after)
-        if self._settings.search_margin is None:
-            pixels = np.zeros_like(pixels)
+        before = after = pixels = np.zeros(len(owner), dtype=np.int64)
+        if self._settings.box_margin is not None:
+            before, after = box_reach(stretch, self._settings)
+        if self._settings.search_margin is not None:
+            pixels = pixel_reach(stretch, self._video, self._settings)
         mine = (owner >= first) & (owner < first + count)
         by_index = {frame.index: frame for frame in around}
         for row in np.flatnonzero(mine & ((before > 0) | (after > 0) | (pixels > 0))).tolist():

@@ -28,11 +28,23 @@ def pixel_match(
     """
     left, top, right, bottom = (float(value) for value in box_xyxy)
     template = grey[int(top) : int(bottom), int(left) : int(right)]
-    x0, x1 = _span(left, right, margin, size[0])
-    y0, y1 = _span(top, bottom, margin, size[1])
-    best, x, y = best_match_opencv(template, other[y0 : y1 + 1, x0 : x1 + 1])
+    x0, y0, x1, y1 = pixel_region(box_xyxy, margin, size)
+    best, x, y = best_match_opencv(template, other[y0:y1, x0:x1])
     height, width = template.shape
     return best, np.array([x0 + x, y0 + y, x0 + x + width, y0 + y + height], dtype=np.float64)
+
+
+def pixel_region(
+    box_xyxy: NDArray[np.float64], margin: float, size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return (x0, y0, x1, y1), ends exclusive: all that pixel_match looks at, in either frame.
+
+    The template lies inside, for a box inside the frame, since the search reaches round it.
+    """
+    left, top, right, bottom = (float(value) for value in box_xyxy)
+    x0, x1 = _span(left, right, margin, size[0])
+    y0, y1 = _span(top, bottom, margin, size[1])
+    return x0, y0, x1 + 1, y1 + 1
 
 
 def _span(low: float, high: float, margin: float, size: int) -> tuple[int, int]:

@@ -131,11 +131,12 @@ class PaperJudge:
         self._boxes = detections.boxes_xyxy[work.kept]
         self._all = detections
         self._n_frames = work.n_frames
+        self._start = np.searchsorted(self._frame, np.arange(detections.n_frames + 1)).tolist()
 
     def neighbours(self, row: int, offset: int) -> NDArray[np.float64]:
         """Return the boxes (M, 4) of the candidate's class that exist ``offset`` frames away."""
         frame = int(self._all.frame_index[row]) + offset
-        first, end = np.searchsorted(self._frame, [frame, frame + 1])
+        first, end = self._start[frame], self._start[frame + 1]
         return self._boxes[first:end][self._labels[first:end] == self._all.labels[row]]
 
     def offsets(self, row: int) -> tuple[list[int], list[int]]:

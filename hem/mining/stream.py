@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.matching import pixel_match
+from hem.mining.matching import pixel_match, pixel_region
 from hem.mining.paper import PaperJudge, PaperThresholds, PaperWork, paper_table, paper_work
 from hem.mining.table import MinedTable
 from hem.structures import VideoDetections
@@ -26,11 +26,27 @@ def frames_needed(detections: VideoDetections, thresholds: PaperThresholds) -> N
     Those of the candidates that plain overlap leaves open, and of their neighbours that hold
     detections; every other frame need not even be converted to grey.
     """
-    return _needed(detections, thresholds, paper_work(detections, thresholds))
+    work = paper_work(detections, thresholds)
+    return _needed(detections, PaperJudge(detections, thresholds, work), work)
 
 
-def _needed(detections: VideoDetections, thresholds: PaperThresholds, work: PaperWork) -> NDArray[np.bool_]:
+def parts_needed(
+    detections: VideoDetections, thresholds: PaperThresholds
+) -> dict[int, list[tuple[int, int, int, int]]]:
+    """Return for each frame of ``frames_needed`` the parts (x0, y0, x1, y1) that matching looks at."""
+    work = paper_work(detections, thresholds)
     judge = PaperJudge(detections, thresholds, work)
+    size = (detections.video.width, detections.video.height)
+    parts: dict[int, list[tuple[int, int, int, int]]] = {}
+    for row in work.undecided.tolist():
+        earlier, later = judge.offsets(row)
+        part = pixel_region(detections.boxes_xyxy[row], thresholds.search_margin, size)
+        for offset in (0, *earlier, *later) if earlier or later else ():
+            parts.setdefault(int(detections.frame_index[row]) + offset, []).append(part)
+    return parts
+
+
+def _needed(detections: VideoDetections, judge: PaperJudge, work: PaperWork) -> NDArray[np.bool_]:
     wanted = np.zeros(detections.n_frames, dtype=np.bool_)
     for row in work.undecided.tolist():
         earlier, later = judge.offsets(row)
@@ -73,8 +89,8 @@ def stream_paper(
     A frame that ``read`` does not give (a damaged stretch) makes the sides that need it not isolated.
     """
     work = paper_work(detections, thresholds)
-    wanted = _needed(detections, thresholds, work)
     judge = PaperJudge(detections, thresholds, work)
+    wanted = _needed(detections, judge, work)
     size = (detections.video.width, detections.video.height)
     held: dict[int, Picture] = {}
 

@@ -138,7 +138,7 @@ class VideoDetections:
 
     def rows_of(self, frame_index: int) -> slice:
         """Return the rows of one frame as a slice (empty where it has none)."""
-        first, end = np.searchsorted(self.frame_index, [frame_index, frame_index + 1])
+        first, end = (self.frame_index.searchsorted(index) for index in (frame_index, frame_index + 1))
         return slice(int(first), int(end))
 
     def frame(self, frame_index: int) -> Detections:

@@ -45,10 +45,11 @@ class HardExample:
     rule: str
     round: int = 1
     evidence: Mapping[str, float] = field(default_factory=dict)
+    _id: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         where = f"hard example in {self.video_id} frame {self.frame_index}"
-        object.__setattr__(self, "box_xyxy", tuple(float(value) for value in self.box_xyxy))
+        object.__setattr__(self, "box_xyxy", tuple(map(float, self.box_xyxy)))
         object.__setattr__(self, "kind", Kind(self.kind))
         left, top, right, bottom = self.box_xyxy
         if not (right > left and bottom > top):
@@ -66,6 +67,8 @@ class HardExample:
 
         Round and rule are left out, so the same box found again keeps its id.
         """
-        box = ",".join(f"{round(value, 2) + 0.0:.2f}" for value in self.box_xyxy)
-        text = f"{self.video_digest}|{self.frame_index}|{self.label}|{self.kind.value}|{box}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        if not self._id:  # worked out once: every table and file asks for it
+            box = ",".join([f"{round(value, 2) + 0.0:.2f}" for value in self.box_xyxy])
+            text = f"{self.video_digest}|{self.frame_index}|{self.label}|{self.kind.value}|{box}"
+            object.__setattr__(self, "_id", hashlib.sha256(text.encode()).hexdigest()[:16])
+        return self._id

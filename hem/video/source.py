@@ -3,7 +3,7 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any, Literal, Self, get_args
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.structures import FrameBatch, FrameGap, VideoInfo, VideoReport
@@ -31,7 +30,15 @@ PYAV = "hem.video.pyav_source:PyavReader"
 TORCHCODEC = "hem.video.torchcodec_source:TorchcodecReader"
 _CPU_CHAIN = {"auto": (PYAV,), "pyav": (PYAV,), "decord": (DECORD, PYAV), "torchcodec": (TORCHCODEC, PYAV)}
 
+Part = tuple[int, int, int, int]
+Where = Callable[[int], Sequence[Part] | None]
+"""From a frame's number to the parts of it that are wanted; None = all of it."""
+
 _log = logging.getLogger(__name__)
+
+
+def _whole(frame_index: int) -> None:
+    return None
 
 
 class FrameSource:
@@ -48,6 +55,8 @@ class FrameSource:
         device: where batches are put.
         prefetch: batches decoded ahead in a thread, 0 for none. More takes memory, not time.
         grey: give frames as uint8 (B, 1, H, W), by OpenCV's conversion, made where the pixels are fresh.
+        grey_where: gives for a frame number the parts (x0, y0, x1, y1) of its grey picture that anyone
+            will look at, in pixels inside the frame, ends exclusive; the rest stays 0. None = all of it.
 
     Attributes:
         times_s: of every frame that was decoded so far, by number; those that were not selected are
@@ -62,6 +71,7 @@ class FrameSource:
         device: torch.device,
         prefetch: int = 2,
         grey: bool = False,
+        grey_where: Where | None = None,
     ) -> None:
         if batch_size < 1 or prefetch < 0:
             raise HemError(f"batch_size must be >= 1 and prefetch >= 0, got {batch_size} and {prefetch}")
@@ -70,7 +80,7 @@ class FrameSource:
         self._batch_size = batch_size
         self._device = device
         self._prefetch = prefetch
-        self._grey = grey
+        self._grey = (grey_where or _whole) if grey else None
         self.times_s: dict[int, float] = {}
         self._started = False
         self._iterator: Generator[FrameBatch, None, None] | None = None
@@ -134,7 +144,7 @@ class FrameSource:
 class _Group:
     """Collects frames into one array until a batch is full."""
 
-    def __init__(self, video: VideoInfo, size: int, device: torch.device, grey: bool) -> None:
+    def __init__(self, video: VideoInfo, size: int, device: torch.device, grey: Where | None) -> None:
         self._video, self._size, self._device, self._grey = video, size, device, grey
         self._clear()
 
@@ -148,7 +158,28 @@ class _Group:
 
     def add(self, frame: RawFrame) -> bool:
         """Copy a frame in; True when the batch is full."""
-        pixels = _as_grey(frame.pixels) if self._grey else frame.pixels
+        if self._grey is not None:
+            self._add_grey(frame.pixels, self._grey(frame.frame_index))
+        else:
+            self._add_colour(frame.pixels)
+        self._indices.append(frame.frame_index)
+        self._times.append(float(frame.time_s or 0.0))
+        return len(self._indices) == self._size
+
+    def _add_grey(self, pixels: Any, parts: Sequence[Part] | None) -> None:  # noqa: ANN401
+        if isinstance(pixels, torch.Tensor):
+            pixels = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+        height, width = pixels.shape[:2]
+        if self._buffer is None:  # zeros cost nothing: pages nobody writes to are never touched
+            self._buffer = np.zeros((self._size, height, width, 1), dtype=np.uint8)
+        plane = self._buffer[len(self._indices), :, :, 0]
+        if parts is None or sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in parts) >= width * height:
+            parts = ((0, 0, width, height),)  # parts that overlap much cost more than the whole
+        for x0, y0, x1, y1 in parts:
+            # every pixel is converted for itself, so a part is what the whole would give there
+            plane[y0:y1, x0:x1] = cv2.cvtColor(pixels[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY)
+
+    def _add_colour(self, pixels: Any) -> None:  # noqa: ANN401
         if self._buffer is None:
             shape = (self._size, *pixels.shape)
             on_gpu = isinstance(pixels, torch.Tensor)
@@ -160,9 +191,6 @@ class _Group:
         elif isinstance(self._buffer, torch.Tensor) and not isinstance(pixels, torch.Tensor):
             pixels = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)  # the GPU gave up midway
         self._buffer[len(self._indices)] = pixels
-        self._indices.append(frame.frame_index)
-        self._times.append(float(frame.time_s or 0.0))
-        return len(self._indices) == self._size
 
     def batch(self) -> FrameBatch:
         """Return what was collected and start anew."""
@@ -177,12 +205,6 @@ class _Group:
         )
         self._clear()
         return batch
-
-
-def _as_grey(pixels: Any) -> NDArray[np.uint8]:  # noqa: ANN401
-    if isinstance(pixels, torch.Tensor):
-        pixels = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[..., None]
 
 
 _END = object()
@@ -245,6 +267,7 @@ def open_source(
     prefetch: int = 2,
     threads: int = 0,
     grey: bool = False,
+    grey_where: Where | None = None,
 ) -> FrameSource:
     """Open a video for reading from its beginning to its end.
 
@@ -263,7 +286,7 @@ def open_source(
             ends a hang sooner, but may end a slow machine's honest work.
         prefetch: batches decoded ahead.
         threads: decoding threads, 0 = the library's choice. Changes no result.
-        grey: see FrameSource; for readers that need no colour.
+        grey, grey_where: see FrameSource; for readers that need no colour.
 
     Raises:
         HemError: for an unknown choice, a file that is absent or unreadable, a decoder that is not
@@ -276,7 +299,7 @@ def open_source(
     where = _torch_device(device)
     if Path(video.path).is_dir():
         folder = ImageFolderReader(video.path, video.fps, selection)
-        return FrameSource(video, folder, batch_size, where, prefetch, grey)
+        return FrameSource(video, folder, batch_size, where, prefetch, grey, grey_where)
     guarded = guard == "always" or (guard == "auto" and decoder == "decord")
     openers: list[tuple[str, Callable[[Selection], FrameReader]]] = []
     if _decodes_on_gpu(decoder, device):
@@ -285,7 +308,7 @@ def open_source(
         opener = partial(_open_guarded, name, stall_s) if guarded else partial(_open_here, name)
         openers.append((name, partial(opener, video, threads)))
     reader = ChainReader(video.path, video.fps, selection, openers)
-    return FrameSource(video, reader, batch_size, where, 0 if guarded else prefetch, grey)
+    return FrameSource(video, reader, batch_size, where, 0 if guarded else prefetch, grey, grey_where)
 
 
 def check_settings(decoder: str, device: str, guard: str) -> None:

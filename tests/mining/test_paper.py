@@ -14,7 +14,7 @@ from hem.errors import HemError
 from hem.mining.collect import collect_evidence
 from hem.mining.paper import PaperThresholds, mine_paper, paper_work, query_paper
 from hem.mining.sources import read_authors_text
-from hem.mining.stream import frames_needed, stream_paper
+from hem.mining.stream import frames_needed, parts_needed, stream_paper, to_grey
 from hem.structures import FrameBatch, Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings
 
@@ -242,6 +242,24 @@ def one_box(box=(50.0, 50.0, 89.0, 89.0), score=0.8, n_frames=20, at=10, size=(3
 def test_every_exemption_at_its_boundary(change, examined):
     work = paper_work(one_box(**change), PaperThresholds())
     assert len(work.undecided) == int(examined)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_outside_the_parts_needed_is_looked_at(seed):
+    rng = np.random.default_rng(seed)
+    frames, places = make_video(rng)
+    found = make_detections(rng, places)
+    for _ in range(6):
+        settings = replace(random_settings(rng), search_margin=float(rng.choice([0.0, 3.0, 12.5])))
+        parts = parts_needed(found, settings)
+        assert sorted(parts) == np.flatnonzero(frames_needed(found, settings)).tolist()
+        noise = [rng.integers(0, 256, frame.shape[:2], dtype=np.uint8) for frame in frames]
+        for t, wanted in parts.items():
+            for x0, y0, x1, y1 in wanted:
+                noise[t][y0:y1, x0:x1] = to_grey(frames[t])[y0:y1, x0:x1]
+        one = stream_paper(found, reader(frames), settings)
+        other = stream_paper(found, reader(noise), settings)
+        assert one.examples() == other.examples()
 
 
 def test_a_lone_detection_needs_no_picture_at_all():
