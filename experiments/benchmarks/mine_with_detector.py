@@ -1,17 +1,18 @@
 """Frames per second of decode + detect alone, and of the same with temporal evidence collected.
 
-    python experiments/benchmarks/mine_with_detector.py [--frames 60] [--rounds 2]
+    python experiments/benchmarks/mine_with_detector.py [--frames 60] [--rounds 2] [--seconds 20]
         [--detectors small_retinanet faster_rcnn_mobilenet]
 
 Random weights answer with noise or nothing, so each network runs in full and the boxes it hands out are
 replaced: three steady ones a frame and, in one frame of ten, one that overlap alone does not settle.
 The cost of the network does not depend on them, that of mining does. The ways take turns; the best
-round of each counts.
+round of each counts. A slow network is given fewer frames, so that a way takes about --seconds.
 """
 
 import argparse
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +52,27 @@ def network(name: str) -> Detector:
     return detector.eval()
 
 
-def measure(name: str, video: VideoInfo, frames: int, rounds: int) -> None:
+def affordable(detector: Detector, video: VideoInfo, frames: int, seconds: float) -> int:
+    """Return how many frames, from 16 to ``frames``, the network alone reads in ``seconds``."""
+    with open_source(video, batch_size=1, end_frame=2) as source:
+        for batch in source:  # the first one warms up
+            start = time.perf_counter()
+            detector.detect(batch.frames, floor_score=COLLECT.floor_score)
+            taken = time.perf_counter() - start
+    return min(frames, max(16, int(seconds / taken)))
+
+
+def measure(name: str, video: VideoInfo, frames: int, rounds: int, seconds: float) -> None:
     """Print one detector's rates."""
     detector = network(name)
+    frames = affordable(detector, video, frames, seconds)
 
     def detect(batch: Tensor, first: int) -> list[Detections]:
         detector.detect(batch, floor_score=COLLECT.floor_score)
         return [boxes_of(first + k) for k in range(len(batch))]
 
     def alone() -> None:
-        with open_source(video, batch_size=16) as source:
+        with open_source(video, batch_size=8, end_frame=frames) as source:
             for batch in source:
                 detect(batch.frames, int(batch.frame_indices[0]))
 
@@ -72,12 +84,12 @@ def measure(name: str, video: VideoInfo, frames: int, rounds: int) -> None:
             done += len(batch)
             return detect(batch, done - len(batch))
 
-        with open_source(video, batch_size=16) as source:
+        with open_source(video, batch_size=8, end_frame=frames) as source:
             collect_evidence(source, detect=counting, settings=COLLECT)
 
     times = best(rounds, {"alone": alone, "evidence": with_evidence})
     print(
-        f"| {name} | {frames / times['alone']:.1f} | {frames / times['evidence']:.1f} "
+        f"| {name} | {frames} | {frames / times['alone']:.1f} | {frames / times['evidence']:.1f} "
         f"| {times['alone'] / times['evidence']:.2f}x |",
         flush=True,
     )
@@ -88,15 +100,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--detectors", nargs="+", default=["small_retinanet", "faster_rcnn_mobilenet"])
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}")
-    print("| detector | decode + detect, frames/s | with temporal evidence | ratio |\n|---|---|---|---|")
+    print("| detector | frames | decode + detect, frames/s | with temporal evidence | ratio |")
+    print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made.mp4"
         write_video(path, moving_texture(720, 1280, arguments.frames), fps=25)
         for name in arguments.detectors:
-            measure(name, scan_videos(path).videos[0], arguments.frames, arguments.rounds)
+            video = scan_videos(path).videos[0]
+            measure(name, video, arguments.frames, arguments.rounds, arguments.seconds)
 
 
 if __name__ == "__main__":

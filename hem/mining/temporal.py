@@ -128,8 +128,10 @@ def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness
     seen = (matched.ncc[:-1] >= t.ncc_threshold) & around.of_row & asked[matched.candidate]
 
     mean = plain.mean.copy()
-    followed = np.flatnonzero((seen & (matched.ncc[:-1] >= t.track_ncc))[plain.row])
-    row, best = plain.row[followed], plain.best[followed]
+    row, best = index.remembered(
+        "followed", (counts_key, window, t.track_ncc), lambda: _sure_places(index, plain, t), room=2
+    )
+    row, best = row[seen[row]], best[seen[row]]
     if len(row):  # rows rise, and so do their candidates
         starts = np.diff(matched.candidate[row], prepend=-1) > 0
         touched = matched.candidate[row][starts]
@@ -142,6 +144,14 @@ def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness
     shown = np.bincount(matched.side[seen], minlength=2 * count).reshape(-1, 2)
     visible = (shown / np.maximum(around.sides, 1)).min(axis=1)
     return Steadiness(mean, value, np.where(asked, visible, np.nan), steady)
+
+
+def _sure_places(
+    index: EvidenceIndex, plain: _Support, thresholds: TemporalThresholds
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the matched rows whose place counts wherever the row is seen, and the best overlap there."""
+    sure = index.matched.ncc[plain.row] >= thresholds.track_ncc
+    return plain.row[sure], plain.best[sure]
 
 
 def _steady(
