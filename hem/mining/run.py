@@ -149,13 +149,8 @@ def _reachable(thresholds: Thresholds, scale: ScoreScale) -> None:
     asked = thresholds.score_threshold
     if scale.kind is ScaleKind.CALIBRATED and scale.threshold(asked) == float("inf"):
         raise HemError(
-<<<<<<< HEAD
             f"mining.score_threshold={asked:g} asks for scores that are right in {asked:g} of cases, but "
             f"this detector's are in at most {float(scale.values[-1]):g}: lower it, or train further"
-=======
-            f"mining.score_threshold={asked:g} asks for scores that are right in {asked:g} of cases, this "
-            f"detector's are in at most {float(scale.values[-1]):g}: lower it, or train the detector further"
->>>>>>> helper-memory
         )
 
 
