@@ -73,6 +73,8 @@ def elicited(rng):
         label_threshold=float(rng.choice([0.0, rng.uniform(0.3, 0.9)])),
         ignore_threshold=rng.choice([None, 0.1]),
         needs_answer=bool(rng.integers(2)),
+        labels_need_answer=bool(rng.integers(2)),
+        refine_boxes=bool(rng.integers(2)),
     )
 
 
@@ -87,7 +89,10 @@ def answer(frame, boxes_xyxy, labels, detect, variants):
         seed = int.from_bytes(hashlib.sha256(box.tobytes()).digest()[:4], "big")
         drawn = np.random.default_rng(seed).uniform(-0.3, 1, len(variants))
         scores[row] = np.where(drawn < -0.2, np.nan, np.maximum(drawn, 0))
-    return scores, np.where(np.isnan(scores), np.nan, np.where(scores > 0, 0.8, 0.0))
+    # each answer a little beside the box, so that averaging the boxes shows
+    places = np.asarray(boxes_xyxy)[:, None] + np.arange(1, len(variants) + 1)[None, :, None]
+    places = np.where(np.nan_to_num(scores)[..., None] > 0, places, np.nan)
+    return scores, np.where(np.isnan(scores), np.nan, np.where(scores > 0, 0.8, 0.0)), places
 
 
 def collected(clip, settings):
