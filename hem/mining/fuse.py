@@ -29,6 +29,8 @@ from hem.ops.isolation import any_of
 from hem.structures import HardExample
 from hem.structures.evidence import Evidence
 
+_SAME_BOX_PX = 0.01  # to which an example's identity is rounded
+
 
 @dataclass(frozen=True, eq=False)
 class Answers:
@@ -85,6 +87,20 @@ def refined_boxes(evidence: Evidence) -> NDArray[np.float64]:
         return np.where(asked[:, None], mean, found.boxes_xyxy)
 
     return index_of(evidence).remembered("refined", (), averaged, room=1)
+
+
+def detection_of(evidence: Evidence, example: HardExample) -> int | None:
+    """Return the row of the detection that an example was made of; None for a filled gap or another round.
+
+    Its box is the detection's own, or for a positive the one that refined_boxes gives.
+    """
+    found = evidence.detections
+    rows = found.rows_of(example.frame_index)
+    same = np.zeros(rows.stop - rows.start, dtype=np.bool_)
+    for boxes in (found.boxes_xyxy, refined_boxes(evidence)):
+        same |= np.abs(boxes[rows] - np.array(example.box_xyxy)).max(axis=1, initial=0.0) < _SAME_BOX_PX
+    hits = np.flatnonzero(same & (found.labels[rows] == example.label))
+    return rows.start + int(hits[0]) if len(hits) else None
 
 
 def response_weight(

@@ -11,6 +11,7 @@ from hem.artifacts import load_examples, read_json
 from hem.artifacts.evidence import load_evidence
 from hem.artifacts.rulings import DROPS, VERDICTS, VerdictLog, gather_rulings, load_drops
 from hem.errors import HemError
+from hem.mining.fuse import detection_of
 from hem.ops.rulings import as_mined
 from hem.replay.drops import read_drops
 from hem.replay.stored import load_rounds
@@ -183,14 +184,10 @@ def _evidence(run: Path, example: HardExample) -> dict[str, Any] | None:
     if folder is None or not folder.is_dir():
         return None
     evidence = load_evidence(folder)
-    found = evidence.detections
-    rows = found.rows_of(example.frame_index)
-    near = np.abs(found.boxes_xyxy[rows] - np.array(example.box_xyxy)).max(axis=1, initial=0.0) < 0.01
-    hits = np.flatnonzero(near & (found.labels[rows] == example.label)) + rows.start
+    row = detection_of(evidence, example)
     document: dict[str, Any] = {"folder": str(folder), "detector": evidence.detector_digest}
-    if not len(hits):  # a gap that tracking filled, or a box of a later round
+    if row is None:  # a gap that tracking filled, or a box of a later round
         return {**document, "neighbours": [], "responses": []}
-    row = int(hits[0])
     table, answers = evidence.neighbours, evidence.responses
     document["neighbours"] = [
         {"offset": int(table.offset[k]), "region": int(table.region[k]), "ncc": float(table.ncc[k])}

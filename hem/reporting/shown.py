@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hem.artifacts.evidence import load_evidence
+from hem.mining.fuse import detection_of
 from hem.structures import HardExample, Kind
 from hem.structures.evidence import Evidence
 
@@ -14,7 +15,6 @@ MOST_STRIPS = 300  # each costs five decoded frames and some 10 kB
 MOST_LISTED = 20_000  # rows of examples that teach; each costs some 250 bytes
 MOST_IGNORED = 1_000  # ignore regions teach nothing: a sample of them is enough to judge by
 _TEACHES = (Kind.HARD_NEGATIVE, Kind.HARD_POSITIVE, Kind.PSEUDO_LABEL)
-_SAME_BOX_PX = 0.01
 
 
 def best_first(examples: Sequence[HardExample], right: Mapping[str, bool]) -> list[HardExample]:
@@ -97,14 +97,11 @@ def with_neighbours(examples: Sequence[HardExample], evidence: Path | None) -> d
 
 
 def _nearest_ncc(stored: Evidence, example: HardExample) -> dict[str, float]:
-    rows = stored.detections.rows_of(example.frame_index)
-    boxes, labels = stored.detections.boxes_xyxy[rows], stored.detections.labels[rows]
-    near = np.abs(boxes - np.array(example.box_xyxy)).max(axis=1, initial=0.0) < _SAME_BOX_PX
-    hits = np.flatnonzero(near & (labels == example.label)) + rows.start
-    if not len(hits):
+    row = detection_of(stored, example)
+    if row is None:
         return {}
     table = stored.neighbours
-    low, high = np.searchsorted(table.candidate, [hits[0], hits[0] + 1])
+    low, high = np.searchsorted(table.candidate, [row, row + 1])
     offsets, ncc = table.offset[low:high], table.ncc[low:high]
     seen = {}
     for name, side in (("ncc_before", offsets < 0), ("ncc_after", offsets > 0)):

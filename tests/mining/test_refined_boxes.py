@@ -8,7 +8,7 @@ import torch
 
 from hem.artifacts.evidence import load_evidence, save_evidence
 from hem.mining.elicited import elicit
-from hem.mining.fuse import refined_boxes
+from hem.mining.fuse import detection_of, refined_boxes
 from hem.mining.run import query
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
 from hem.structures import Detections, Kind, VideoDetections, VideoInfo
@@ -78,6 +78,16 @@ def test_positives_move_and_everything_else_stays(rule):
     weak = [(0.05, (22.0, 20.0, 44.0, 40.0))] * 2  # mean response below negative_response: false
     (negative,) = [e for e in mined(track(weak), rule) if e.frame_index == 3]
     assert (negative.kind, negative.box_xyxy) == (Kind.HARD_NEGATIVE, HOME)
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_an_example_finds_its_detection_again(refine):
+    evidence = track([(0.8, (22.0, 20.0, 44.0, 40.0)), (0.8, (22.0, 20.0, 44.0, 40.0))])
+    found = mined(evidence, refine_boxes=refine)
+    assert [detection_of(evidence, one) for one in found] == [one.frame_index for one in found]
+    moved = replace(found[0], box_xyxy=(20.02, 20.0, 40.0, 40.0))
+    assert detection_of(evidence, moved) is None
+    assert detection_of(evidence, replace(found[0], label=2)) is None
 
 
 def test_labels_wait_for_an_answer_only_where_others_were_asked():
