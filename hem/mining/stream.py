@@ -20,22 +20,21 @@ Read = Callable[[NDArray[np.bool_]], Iterable[tuple[int, Picture]]]
 """Given bool (F,) of the frames wanted, yields (frame index, picture) of those, in order."""
 
 
-def frames_needed(detections: VideoDetections, thresholds: PaperThresholds) -> NDArray[np.bool_]:
-    """Return bool (F,): the frames whose pictures the published rule may look at.
-
-    Those of the candidates that plain overlap leaves open, and of their neighbours that hold
-    detections; every other frame need not even be converted to grey.
-    """
-    work = paper_work(detections, thresholds)
-    return _needed(detections, PaperJudge(detections, thresholds, work), work)
-
-
 def parts_needed(
     detections: VideoDetections, thresholds: PaperThresholds
 ) -> dict[int, list[tuple[int, int, int, int]]]:
-    """Return for each frame of ``frames_needed`` the parts (x0, y0, x1, y1) that matching looks at."""
+    """Return the parts (x0, y0, x1, y1) of each frame that the published rule may look at, by frame.
+
+    The frames are those of the candidates that plain overlap leaves open, and of their neighbours that
+    hold detections; every other frame need not even be converted to grey.
+    """
     work = paper_work(detections, thresholds)
-    judge = PaperJudge(detections, thresholds, work)
+    return _parts(detections, thresholds, PaperJudge(detections, thresholds, work), work)
+
+
+def _parts(
+    detections: VideoDetections, thresholds: PaperThresholds, judge: PaperJudge, work: PaperWork
+) -> dict[int, list[tuple[int, int, int, int]]]:
     size = (detections.video.width, detections.video.height)
     parts: dict[int, list[tuple[int, int, int, int]]] = {}
     for row in work.undecided.tolist():
@@ -44,15 +43,6 @@ def parts_needed(
         for offset in (0, *earlier, *later) if earlier or later else ():
             parts.setdefault(int(detections.frame_index[row]) + offset, []).append(part)
     return parts
-
-
-def _needed(detections: VideoDetections, judge: PaperJudge, work: PaperWork) -> NDArray[np.bool_]:
-    wanted = np.zeros(detections.n_frames, dtype=np.bool_)
-    for row in work.undecided.tolist():
-        earlier, later = judge.offsets(row)
-        if earlier or later:
-            wanted[detections.frame_index[row] + np.array([0, *earlier, *later])] = True
-    return wanted
 
 
 def to_grey(picture: Picture, channel_order: str = "rgb") -> Picture:
@@ -90,7 +80,8 @@ def stream_paper(
     """
     work = paper_work(detections, thresholds)
     judge = PaperJudge(detections, thresholds, work)
-    wanted = _needed(detections, judge, work)
+    wanted = np.zeros(detections.n_frames, dtype=np.bool_)
+    wanted[list(_parts(detections, thresholds, judge, work))] = True
     size = (detections.video.width, detections.video.height)
     held: dict[int, Picture] = {}
 

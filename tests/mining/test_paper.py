@@ -14,7 +14,7 @@ from hem.errors import HemError
 from hem.mining.collect import collect_evidence
 from hem.mining.paper import PaperThresholds, mine_paper, paper_work, query_paper
 from hem.mining.sources import read_authors_text
-from hem.mining.stream import frames_needed, parts_needed, stream_paper, to_grey
+from hem.mining.stream import parts_needed, stream_paper, to_grey
 from hem.structures import FrameBatch, Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings
 
@@ -252,19 +252,25 @@ def test_nothing_outside_the_parts_needed_is_looked_at(seed):
     for _ in range(6):
         settings = replace(random_settings(rng), search_margin=float(rng.choice([0.0, 3.0, 12.5])))
         parts = parts_needed(found, settings)
-        assert sorted(parts) == np.flatnonzero(frames_needed(found, settings)).tolist()
         noise = [rng.integers(0, 256, frame.shape[:2], dtype=np.uint8) for frame in frames]
         for t, wanted in parts.items():
             for x0, y0, x1, y1 in wanted:
                 noise[t][y0:y1, x0:x1] = to_grey(frames[t])[y0:y1, x0:x1]
-        one = stream_paper(found, reader(frames), settings)
+        read = []
+
+        def reading(wanted, read=read):
+            read += np.flatnonzero(wanted).tolist()
+            return reader(frames)(wanted)
+
+        one = stream_paper(found, reading, settings)
+        assert read == sorted(parts)
         other = stream_paper(found, reader(noise), settings)
         assert one.examples() == other.examples()
 
 
 def test_a_lone_detection_needs_no_picture_at_all():
     found = one_box()
-    assert not frames_needed(found, PaperThresholds()).any()
+    assert not parts_needed(found, PaperThresholds())
     table = stream_paper(found, lambda wanted: iter(()), PaperThresholds())
     assert negatives(table) == {0}
     assert table.examples()[0].rule == "paper"
