@@ -7,17 +7,19 @@ from numpy.typing import NDArray
 
 from hem.mining.gaps import gap_table
 from hem.mining.index import index_of
+from hem.mining.static import occupancy
 from hem.mining.table import (
     IGNORE,
     NEGATIVE,
     POSITIVE,
     PSEUDO,
     MinedTable,
+    as_ignored,
     detection_table,
     joined,
     without_twice,
 )
-from hem.mining.temporal import decide, negative_weight, steadiness
+from hem.mining.temporal import Steadiness, decide, negative_weight, steadiness
 from hem.mining.thresholds import (
     ElicitedThresholds,
     HemThresholds,
@@ -103,18 +105,32 @@ def detection_of(evidence: Evidence, example: HardExample) -> int | None:
     return rows.start + int(hits[0]) if len(hits) else None
 
 
+def with_support(
+    mean: NDArray[np.float64], steady: Steadiness, thresholds: ElicitedThresholds
+) -> NDArray[np.float64]:
+    """Return float64 (N,): the mean answer plus what the frames around say, in units of the score.
+
+    Full support counts as much as ``support_weight`` answers at positive_response, the answer that a true
+    object gives. Where no frame around could be asked, the average support of the video stands in.
+    """
+    unit = thresholds.positive_response if np.isfinite(thresholds.positive_response) else 0.0
+    there = steady.neighbours > 0
+    usual = float(steady.support[there].mean()) if there.any() else 0.0
+    support = np.where(there, steady.support, usual)
+    return np.asarray(mean + thresholds.support_weight * max(unit, 0.0) * support)
+
+
 def response_weight(
-    answers: Answers, thresholds: ElicitedThresholds
+    answer: NDArray[np.float64], mean: NDArray[np.float64], thresholds: ElicitedThresholds
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return float64 (N,) twice: weight as a negative and as a positive, each in [0.5, 1].
 
-    A negative's falls from 1 at no answer to 0.5 at negative_response; a positive's rises from 0.5 at
-    positive_response to 1 at twice that (or at 1, if nearer).
+    A negative's falls from 1 at an answer of 0 to 0.5 at negative_response; a positive's rises from 0.5
+    at a mean of positive_response to 1 at twice that (or at 1, if nearer).
     """
-    mean = np.nan_to_num(answers.mean, nan=0.0)
     low, high = max(thresholds.negative_response, 1e-9), thresholds.positive_response
     top = max(min(2 * high, 1.0), high + 1e-9)
-    negative = 0.5 + 0.5 * np.clip(1 - mean / low, 0.0, 1.0)
+    negative = 0.5 + 0.5 * np.clip(1 - answer / low, 0.0, 1.0)
     if np.isfinite(high):
         positive = 0.5 + 0.5 * np.clip((mean - high) / (top - high), 0.0, 1.0)
     else:  # a quantile that every detection reaches, or none
@@ -179,7 +195,8 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
         -1,
     )
     verdict = with_clear_negatives(evidence, verdict, thresholds.neighbour_threshold, thresholds.clear_iou)
-    as_negative, as_positive = response_weight(answers, thresholds)
+    mean = np.nan_to_num(answers.mean, nan=0.0)
+    as_negative, as_positive = response_weight(mean, mean, thresholds)
     weights = np.where(verdict == NEGATIVE, as_negative, as_positive)
     return _table(evidence, "elicited", verdict, weights, {"response": answers.mean}, thresholds.refine_boxes)
 
@@ -208,14 +225,16 @@ def _table(
 def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     """Answer by both kinds of evidence; where a frame was not disturbed, by the video alone.
 
-    In a disturbed frame, for a detection with a mean response:
-    - confident: hard negative if the response is low, or if the video says false and the response is
-      not high; pseudo-label if it reaches label_threshold, the response is high and the video does
-      not say false;
+    In a disturbed frame, for a detection with a mean response (and with what the frames around say added,
+    see with_support, where a response has to be low):
+    - confident: hard negative if the response is low; pseudo-label if it reaches label_threshold, the
+      response is high and the video does not say false;
     - below label_threshold: hard positive if the response is high and it lies on a sure track;
     - else ignore.
-    Elsewhere the temporal rule decides, but with ``needs_answer`` its hard negatives (and with
-    ``labels_need_answer`` its pseudo-labels) are ignored if the pass asked about other frames.
+    With ``static_share`` a detection whose place is occupied through the video (see hem.mining.static) is
+    taken for a low response, and is no positive in any frame.
+    Elsewhere the temporal rule decides, but if the pass asked about other frames, its hard negatives
+    are ignored with ``needs_answer``, and its labels and filled gaps with ``labels_need_answer``.
     Gaps filled by matching come on top, unless a detection in them was judged already.
     A verdict that both kinds reach has the larger of their weights, plus a tenth of the smaller, at
     most 1: more evidence of either kind never lowers it.
@@ -231,7 +250,10 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     answers = answers_of(evidence, response.min_variants)
     known = ~np.isnan(answers.mean) & index.distinct[found.frame_index]
     mean = np.nan_to_num(answers.mean, nan=0.0)
-    low, high = known & (mean < response.negative_response), known & (mean >= response.positive_response)
+    both = with_support(mean, steady, response)
+    static = occupancy(evidence, response.static_s) >= response.static_share
+    low = known & ((both < response.negative_response) | static)
+    high = known & (mean >= response.positive_response) & ~static
     doubtful = found.scores >= limits.neighbour_threshold
     confident = found.scores >= limits.score_threshold
     tracked = np.zeros(len(found), dtype=np.bool_)
@@ -244,10 +266,12 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
             limits.min_track,
         )
     # without an answer the video alone decides, unless answers were to be had and are needed
-    alone = negative & (not (response.needs_answer and evidence.elicit_calls > 0))
-    is_negative = confident & np.where(known, low | (negative & ~high), alone)
+    was_asked = evidence.elicit_calls > 0
+    alone = negative & (not (response.needs_answer and was_asked))
+    is_negative = confident & np.where(known, low, alone)
     sure = confident & (found.scores >= limits.label_score)
-    unasked = pseudo & (not (response.labels_need_answer and evidence.elicit_calls > 0))
+    labels_asked = response.labels_need_answer and was_asked
+    unasked = pseudo & ~static & (not labels_asked)
     is_pseudo = sure & ~is_negative & np.where(known, high & ~negative, unasked)
     is_positive = known & doubtful & ~sure & ~negative & high & tracked
     rest = (known & (found.scores >= limits.ignore_score)) | (~known & (ignore | negative | pseudo))
@@ -255,7 +279,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     # what the video alone calls false was isolated from its neighbours already
     clear = with_clear_negatives(evidence, verdict, limits.neighbour_threshold, response.clear_iou)
     verdict = np.where(known, clear, verdict)
-    by_answer = response_weight(answers, response)
+    by_answer = response_weight(np.where(static, 0.0, both), mean, response)
     weights = np.where(
         verdict == NEGATIVE,
         _together(negative_weight(steady, limits) * negative, by_answer[0] * low),
@@ -266,7 +290,8 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
     if limits.max_gap == 0:
         return table
-    return joined(without_twice(table, gap_table(evidence, limits, "hem")))
+    gaps = gap_table(evidence, limits, "hem")
+    return joined(without_twice(table, as_ignored(gaps) if labels_asked else gaps))
 
 
 def _together(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

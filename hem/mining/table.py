@@ -154,6 +154,11 @@ def without_twice(table: MinedTable, gaps: MinedTable) -> list[MinedTable]:
     return [_rows(table, ~((table.kind == IGNORE) & filled[table.row])), gaps]
 
 
+def as_ignored(table: MinedTable) -> MinedTable:
+    """Return the same boxes as ignore regions."""
+    return replace(table, kind=np.full_like(table.kind, IGNORE), weights=np.zeros_like(table.weights))
+
+
 def _rows(table: MinedTable, keep: NDArray[np.bool_]) -> MinedTable:
     names = ("row", "frame_index", "time_s", "boxes_xyxy", "labels", "kind", "scores", "weights")
     columns = {name: getattr(table, name)[keep] for name in names}

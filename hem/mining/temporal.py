@@ -36,12 +36,14 @@ class Steadiness:
             a side has no neighbour frame (start, end, cut, damaged stretch), NaN where nobody asked
             (steady, or below score_threshold).
         steady: bool (N,), overlapped by more than iou_threshold in both nearest frames.
+        neighbours: int64 (N,), neighbour frames that support rests on.
     """
 
     support: NDArray[np.float64]
     value: NDArray[np.float64]
     visible: NDArray[np.float64]
     steady: NDArray[np.bool_]
+    neighbours: NDArray[np.int64]
 
 
 def neighbour_frames(index: EvidenceIndex, thresholds: TemporalThresholds) -> NDArray[np.bool_]:
@@ -143,7 +145,7 @@ def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness
     value = mean + t.score_weight * index.rank - t.inside_weight * index.inside
     shown = np.bincount(matched.side[seen], minlength=2 * count).reshape(-1, 2)
     visible = (shown / np.maximum(around.sides, 1)).min(axis=1)
-    return Steadiness(mean, value, np.where(asked, visible, np.nan), steady)
+    return Steadiness(mean, value, np.where(asked, visible, np.nan), steady, around.total)
 
 
 def _sure_places(

@@ -110,6 +110,9 @@ class ElicitedThresholds:
             hard negative. Higher: more, less pure.
         positive_response: one at or above it is a pseudo-label; a doubtful detection at or above it
             that lies on a track or in a gap is a hard positive. Lower: more, less pure.
+        support_weight: `hem` alone: how much the support of the frames around counts beside the answer
+            when negative_response is asked: full support as much as this many answers at
+            positive_response. 0 asks the answer alone. Higher: fewer negatives among what lasts.
         min_variants: answers that the mean must rest on.
         clear_iou: in [0, 1]; a hard negative by its answers that overlaps a surer detection, which is
             not one itself, by more than this becomes an ignore region: such a box is often a badly
@@ -119,8 +122,14 @@ class ElicitedThresholds:
             that was not asked about is an ignore region, however the video looks. A smooth detector's
             isolated detections are often true objects that wobble round the threshold, so False gives
             more negatives that are less pure.
-        labels_need_answer: `hem` alone: the same for pseudo-labels. True leaves only frames that were asked
-            about to label, in which more of the boxes are right; raise collect.elicit_share with it.
+        labels_need_answer: `hem` alone: the same for pseudo-labels and for filled gaps. True leaves only
+            what the detector was asked about to label, of which more is right; raise
+            collect.elicit_share with it.
+        static_share: `hem` alone: a detection whose place holds one in this share of the frames at least
+            ``static_s`` seconds away is taken for background that never moves: false if it is confident,
+            never a label. Above 1 nothing is. For classes that move, seen by a camera that does not;
+            never for parked cars. Lower: more false alarms that stay, and objects that stand still.
+        static_s: seconds, see there; > 0. Higher: only what stays longer, in longer videos.
         refine_boxes: positives get the mean of the detection's box and those that answered for it, by
             score. False keeps the detection's own box.
         link_iou, min_track: a doubtful detection lies on a track when links of this overlap join it,
@@ -131,6 +140,7 @@ class ElicitedThresholds:
     neighbour_threshold: float = 0.1
     negative_response: float = 0.25
     positive_response: float = 0.6
+    support_weight: float = 1.0
     min_variants: int = 3
     clear_iou: float = 0.1
     link_iou: float = 0.3
@@ -139,11 +149,16 @@ class ElicitedThresholds:
     ignore_threshold: float | None = None
     needs_answer: bool = True
     labels_need_answer: bool = False
+    static_share: float = 2.0
+    static_s: float = 10.0
     refine_boxes: bool = True
 
     def __post_init__(self) -> None:
         _require("min_variants", self.min_variants >= 1, ">= 1", self)
         _require("min_track", self.min_track >= 1, ">= 1", self)
+        _require("support_weight", self.support_weight >= 0, ">= 0", self)
+        _require("static_share", self.static_share > 0, "> 0", self)
+        _require("static_s", self.static_s > 0, "> 0", self)
         _require(
             "negative_response",
             self.negative_response <= self.positive_response,

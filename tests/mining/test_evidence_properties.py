@@ -66,6 +66,7 @@ def elicited(rng):
         neighbour_threshold=float(rng.uniform(0.1, score)),
         negative_response=float(low),
         positive_response=float(rng.uniform(low, 0.9)),
+        support_weight=float(rng.choice([0.0, rng.uniform(0, 2)])),
         min_variants=int(rng.integers(1, 4)),
         clear_iou=float(rng.uniform(0, 1)),
         link_iou=float(rng.uniform(0.1, 0.7)),
@@ -74,6 +75,8 @@ def elicited(rng):
         ignore_threshold=rng.choice([None, 0.1]),
         needs_answer=bool(rng.integers(2)),
         labels_need_answer=bool(rng.integers(2)),
+        static_share=float(rng.choice([2.0, rng.uniform(0.1, 1)])),
+        static_s=float(rng.uniform(0.1, 1)),
         refine_boxes=bool(rng.integers(2)),
     )
 

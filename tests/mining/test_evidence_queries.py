@@ -168,7 +168,7 @@ def test_responses_decide(make_clip, response, kind, rule):
     evidence = collect_evidence(
         clip.batches(), detect=detector_of(clip), settings=ELICITING, elicit=constant_elicit(response)
     )
-    elicited = ElicitedThresholds(0.5, 0.1, min_variants=2)
+    elicited = ElicitedThresholds(0.5, 0.1, min_variants=2, support_weight=0.0)  # the answers alone
     temporal = TemporalThresholds(0.5, 0.1, window=6, max_gap=0, steadiness_threshold=-1.0)
     table = query(evidence, rule, elicited if rule == "elicited" else HemThresholds(temporal, elicited))
     asked = np.unique(evidence.detections.frame_index[evidence.responses.candidate])

@@ -17,7 +17,9 @@ from hem.structures.evidence import CollectSettings, Evidence, ResponseTable
 HOME = (20.0, 20.0, 40.0, 40.0)
 NOWHERE = (np.nan,) * 4
 LIMITS = TemporalThresholds(0.5, 0.2, window=2, window_s=9.0, min_window=1, max_gap=0, min_track=2)
-ANSWERS = ElicitedThresholds(0.5, 0.2, negative_response=0.1, positive_response=0.4, min_variants=1)
+ANSWERS = ElicitedThresholds(
+    0.5, 0.2, negative_response=0.1, positive_response=0.4, min_variants=1, support_weight=0.0
+)
 
 
 def track(answers, calls=2):

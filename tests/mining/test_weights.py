@@ -63,9 +63,25 @@ def rises(values, strictly=True):
 
 @pytest.mark.parametrize("rule", ["elicited", "hem"])
 def test_a_lower_response_makes_a_negative_weigh_more(rule):
-    responses = (0.39, 0.3, 0.2, 0.1, 0.0)
+    responses = (0.25, 0.2, 0.15, 0.1, 0.0)  # the frame before supports it a little: IoU 1/3, so far lower
     doubtful = [(3, (30.0, 20.0, 50.0, 40.0), 0.9), (4, HOME, 0.9)]  # alone, the video says 1 already
     rises([weight(evidence_of(doubtful, 0.9, r, 4), rule, Kind.HARD_NEGATIVE) for r in responses])
+
+
+def test_support_makes_a_negative_weigh_less_until_it_is_none():
+    lone, weights = (4, HOME, 0.9), []
+    for step in range(3):  # detections at its place in more and more frames around
+        rows = [lone, *((4 + sign * (k + 1), HOME, 0.9) for k in range(step) for sign in (-1, 1))]
+        found = query(
+            evidence_of(rows, 0.9, 0.05, 4), "hem", HemThresholds(LIMITS, replace(ANSWERS, clear_iou=1.0))
+        ).examples()
+        weights.append(next((e.weight, e.kind) for e in found if e.frame_index == 4))
+    kinds = [kind for _, kind in weights]
+    assert kinds == [Kind.HARD_NEGATIVE, Kind.HARD_NEGATIVE, Kind.IGNORE]
+    assert weights[0][0] > weights[1][0]
+    alone = HemThresholds(LIMITS, replace(ANSWERS, support_weight=0.0))
+    found = query(evidence_of(rows, 0.9, 0.05, 4), "hem", alone).examples()
+    assert [e.kind for e in found if e.frame_index == 4] == [Kind.HARD_NEGATIVE]
 
 
 @pytest.mark.parametrize("rule", ["elicited", "hem"])
@@ -171,3 +187,13 @@ def test_without_an_answer_a_negative_is_ignored_where_answers_are_needed():
     asked = replace(evidence_of(lone, 0.9, 0.0, 4), elicit_calls=3)
     assert kind(asked) == [Kind.HARD_NEGATIVE]
     assert kind(evidence_of(lone)) == [Kind.HARD_NEGATIVE]  # nobody was asked: the video decides
+
+
+def test_a_filled_gap_waits_for_an_answer_where_others_were_asked():
+    broken = replace(evidence_of([(t, HOME, 0.9) for t in (2, 3, 5, 6)]), elicit_calls=1)
+    kinds = {}
+    for need in (False, True):
+        limits = HemThresholds(LIMITS, replace(ANSWERS, labels_need_answer=need))
+        (gap,) = [e for e in query(broken, "hem", limits).examples() if e.frame_index == 4]
+        kinds[need] = gap.kind, gap.weight > 0
+    assert kinds == {False: (Kind.HARD_POSITIVE, True), True: (Kind.IGNORE, False)}

@@ -1,0 +1,62 @@
+"""Detections that never move: the same place is found again far away in time.
+
+A camera that does not move sees its background unchanged, so a false alarm on it comes back at the same
+place for as long as the video lasts. It neither flickers nor gives way under disturbance, since nothing
+around it changes. What a moving class of objects does not do is to fill one place for that long.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hem.mining.index import index_of
+from hem.ops.boxes import paired_iou
+from hem.ops.isolation import any_of, expand_ranges
+from hem.structures.evidence import Evidence
+
+SAME_PLACE_IOU = 0.6
+SAMPLED_FRAMES = 64  # of a video, evenly spread; bounds the work whatever the length
+
+
+def occupancy(evidence: Evidence, away_s: float) -> NDArray[np.float64]:
+    """Return float64 (N,): the share of far frames in which a detection of its class lies at its place.
+
+    Far are frames of the same shot at least ``away_s`` seconds from the detection's own, among at most
+    SAMPLED_FRAMES distinct ones spread evenly over the video. 0 where the far frames cover less than
+    ``away_s`` seconds: too short a video to tell.
+    """
+    return index_of(evidence).remembered("occupancy", away_s, lambda: _occupancy(evidence, away_s), room=1)
+
+
+def _occupancy(evidence: Evidence, away_s: float) -> NDArray[np.float64]:
+    index, found = index_of(evidence), evidence.detections
+    sampled, each_s = _sampled(index.times_s, np.flatnonzero(index.distinct))
+    far_frames = np.zeros(len(found), dtype=np.int64)
+    occupied = np.zeros(len(found), dtype=np.int64)
+    time_s, shot = index.times_s[found.frame_index], index.shot[found.frame_index]
+    for frame in sampled.tolist():
+        far = (np.abs(time_s - index.times_s[frame]) >= away_s) & (shot == index.shot[frame])
+        far_frames += far
+        occupied += far & _found_again(evidence, np.flatnonzero(far), frame)
+    enough = far_frames * each_s >= away_s
+    return np.where(enough, occupied / np.maximum(far_frames, 1), 0.0)
+
+
+def _sampled(times_s: NDArray[np.float64], distinct: NDArray[np.int64]) -> tuple[NDArray[np.int64], float]:
+    """Return the frames looked at, and the seconds that each stands for."""
+    if len(distinct) < 2:
+        return distinct[:0], 0.0
+    count = min(len(distinct), SAMPLED_FRAMES)
+    chosen = distinct[np.linspace(0, len(distinct) - 1, count).round().astype(np.int64)]
+    return chosen, float(times_s[distinct[-1]] - times_s[distinct[0]]) / (count - 1)
+
+
+def _found_again(evidence: Evidence, rows: NDArray[np.int64], frame: int) -> NDArray[np.bool_]:
+    """Return bool (N,): of ``rows``, those with a detection of their class at their place in ``frame``."""
+    found = evidence.detections
+    there = found.rows_of(frame)
+    own, other = expand_ranges(np.full(len(rows), there.start), np.full(len(rows), there.stop))
+    own = rows[own]
+    same = found.labels[own] == found.labels[other]
+    own, other = own[same], other[same]
+    iou = paired_iou(found.boxes_xyxy[own], found.boxes_xyxy[other])
+    return any_of(own[iou >= SAME_PLACE_IOU], len(found))
