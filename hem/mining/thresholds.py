@@ -140,7 +140,7 @@ class ElicitedThresholds:
     neighbour_threshold: float = 0.1
     negative_response: float = 0.25
     positive_response: float = 0.6
-    support_weight: float = 1.0
+    support_weight: float = 0.5
     min_variants: int = 3
     clear_iou: float = 0.1
     link_iou: float = 0.3
