@@ -18,8 +18,9 @@ LIMITS = TemporalThresholds(
     visible_share=0.2, inside_weight=0.2, steady_share=0.05,
 )  # fmt: skip
 ANSWERS = ElicitedThresholds(
-    0.5, 0.2, negative_response=0.4, positive_response=0.4, min_variants=1, needs_answer=False
-)
+    0.5, 0.2, negative_response=0.4, positive_response=0.4, min_variants=1, needs_answer=False,
+    support_weight=1.0,
+)  # fmt: skip
 HOME = (20.0, 20.0, 40.0, 40.0)
 RULES = ("temporal", "elicited", "hem")
 
