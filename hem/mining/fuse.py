@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hem.mining.gaps import gap_table
 from hem.mining.index import index_of
-from hem.mining.static import occupancy
+from hem.mining.static import stays
 from hem.mining.table import (
     IGNORE,
     NEGATIVE,
@@ -251,7 +251,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     known = ~np.isnan(answers.mean) & index.distinct[found.frame_index]
     mean = np.nan_to_num(answers.mean, nan=0.0)
     both = with_support(mean, steady, response)
-    static = occupancy(evidence, response.static_s) >= response.static_share
+    static = stays(evidence, response.static_share, response.static_s)
     low = known & ((both < response.negative_response) | static)
     high = known & (mean >= response.positive_response) & ~static
     doubtful = found.scores >= limits.neighbour_threshold

@@ -17,6 +17,13 @@ SAME_PLACE_IOU = 0.6
 SAMPLED_FRAMES = 64  # of a video, evenly spread; bounds the work whatever the length
 
 
+def stays(evidence: Evidence, share: float, away_s: float) -> NDArray[np.bool_]:
+    """Return bool (N,): occupancy of at least ``share``; above 1 nothing, and nothing is worked out."""
+    if share > 1:
+        return np.zeros(len(evidence.detections), dtype=np.bool_)
+    return np.asarray(occupancy(evidence, away_s) >= share)
+
+
 def occupancy(evidence: Evidence, away_s: float) -> NDArray[np.float64]:
     """Return float64 (N,): the share of far frames in which a detection of its class lies at its place.
 
