@@ -95,7 +95,8 @@ class EvidenceIndex:
     def __init__(self, evidence: Evidence) -> None:
         self._detections = evidence.detections
         self._neighbours = evidence.neighbours
-        self._reach = evidence.collected.reach
+        self.reach = evidence.collected.reach
+        """Frames on each side that anything was collected for."""
         self._window = evidence.collected.window
         unreadable = np.isnan(evidence.detections.frame_times_s)
         after_gap = np.concatenate([[False], unreadable[:-1]]) if len(unreadable) else unreadable
@@ -130,6 +131,12 @@ class EvidenceIndex:
         return len(self.scores_sorted) - int(np.searchsorted(self.scores_sorted, score, side="left"))
 
     @cached_property
+    def frame_starts(self) -> NDArray[np.int64]:
+        """int64 (F + 1,): row of each frame's first detection; its last is the one before the next's."""
+        frames = np.arange(self._detections.n_frames + 1)
+        return np.searchsorted(self._detections.frame_index, frames).astype(np.int64, copy=False)
+
+    @cached_property
     def scores_sorted(self) -> NDArray[np.float64]:
         """float64 (N,), rising."""
         return np.sort(self._detections.scores)
@@ -146,7 +153,7 @@ class EvidenceIndex:
     def pairs(self) -> Pairs:
         """Plain overlaps within reach, between distinct frames of one shot."""
         found = self._detections
-        pairs = overlapping_pairs(found.frame_index, found.boxes_xyxy, found.labels, self._reach)
+        pairs = overlapping_pairs(found.frame_index, found.boxes_xyxy, found.labels, self.reach)
         first, second = found.frame_index[pairs.first], found.frame_index[pairs.second]
         good = (self.shot[first] == self.shot[second]) & self.distinct[first] & self.distinct[second]
         return Pairs(pairs.first[good], pairs.second[good], pairs.offset[good], pairs.iou[good])
@@ -155,7 +162,7 @@ class EvidenceIndex:
     def pair_groups(self) -> Groups:
         """Pairs with one detection and one offset in common."""
         pairs = self.pairs
-        return Groups(pairs.first * (2 * self._reach + 1) + pairs.offset)
+        return Groups(pairs.first * (2 * self.reach + 1) + pairs.offset)
 
     @cached_property
     def box_groups(self) -> Groups:
@@ -243,9 +250,7 @@ class EvidenceIndex:
         near, found = self._neighbours, self._detections
         rows = np.flatnonzero(near.region == region)
         frame = found.frame_index[near.candidate[rows]] + near.offset[rows]
-        start = np.searchsorted(found.frame_index, frame, side="left")
-        end = np.searchsorted(found.frame_index, frame, side="right")
-        owner, detection = expand_ranges(start, end)
+        owner, detection = expand_ranges(self.frame_starts[frame], self.frame_starts[frame + 1])
         row = rows[owner]
         same = found.labels[detection] == found.labels[near.candidate[row]]
         row, detection = row[same], detection[same]
@@ -254,7 +259,7 @@ class EvidenceIndex:
         hit = inclusive > 0
         row, detection, inclusive = row[hit], detection[hit], inclusive[hit]
         iou = paired_iou(near.tracked_xyxy[row], found.boxes_xyxy[detection])
-        span = 2 * self._reach + 1
+        span = 2 * self.reach + 1
         keys = near.candidate[rows] * span + near.offset[rows] + span // 2
         order = np.argsort(keys)
         position = np.empty(len(near.region), dtype=np.int64)

@@ -9,6 +9,7 @@ import pytest
 from hem.artifacts.evidence import load_evidence, save_evidence
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
+from hem.mining.index import index_of
 from hem.mining.run import query
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
 from hem.structures import Kind
@@ -163,6 +164,30 @@ def test_answers_do_not_depend_on_what_was_asked_before(make_clip):
     for thresholds in settings:
         fresh = replace(evidence)  # another object, so nothing is remembered of it
         assert query(evidence, "hem", thresholds).examples() == query(fresh, "hem", thresholds).examples()
+
+
+@pytest.mark.parametrize(("rule", "draw"), [("temporal", temporal), ("hem", both)])
+@pytest.mark.parametrize("most", [0, 50_000])
+def test_a_sweep_over_one_evidence_answers_each_setting_as_a_cold_start_does(
+    make_clip, monkeypatch, rule, draw, most
+):
+    """Whether all gaps of a video are worked out once, or those of each setting, as in long videos."""
+    monkeypatch.setattr("hem.mining.gap_pairs._MOST", most)
+    evidence = collected(make_clip(52, n_frames=30, labels=2), WIDE)
+    rng = np.random.default_rng(4)
+    filled = 0
+    for _ in range(40):
+        thresholds = draw(rng)
+        with monkeypatch.context() as cold:
+            cold.setattr("hem.mining.gap_pairs._MOST", 0)
+            expected = query(replace(evidence), rule, thresholds)
+        found = query(evidence, rule, thresholds)
+        assert found.examples() == expected.examples()
+        assert (found.row == expected.row).all()
+        filled += int(np.isfinite(found.evidence.get("gap_frames", np.zeros(0))).sum())
+    known = index_of(evidence).remembered("gap pairs", (), lambda: pytest.fail("never asked"), room=1)
+    assert (known is not None) == (most > 0)
+    assert filled
 
 
 def _changed(base, name, value):

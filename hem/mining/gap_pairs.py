@@ -1,0 +1,220 @@
+"""Pairs of detections that may be the ends of a gap, and what matching says between them.
+
+No threshold changes any of it. Of a video with few such pairs all are worked out once; of a longer one,
+only those between the track ends of a setting.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hem.mining.index import index_of
+from hem.ops.boxes import Boxes, paired_iou
+from hem.ops.isolation import any_of, expand_ranges
+from hem.structures.evidence import Evidence
+
+_MOST = 50_000  # pairs compared to know all of a video; with more, a setting's own are cheaper to find
+
+
+class _Explained:
+    """What lies over the ends ``before`` and ``after``, int64 (Q,) each, in the frames between them."""
+
+    def __init__(self, evidence: Evidence, before: NDArray[np.int64], after: NDArray[np.int64]) -> None:
+        index, found = index_of(evidence), evidence.detections
+        pairs, reach = index.pairs, index.reach
+        width = 2 * reach + 1
+        rows = np.flatnonzero(any_of(np.concatenate([before, after]), len(found)))
+        start, end = (np.searchsorted(pairs.first, rows, side=side) for side in ("left", "right"))
+        owner, at = expand_ranges(start, end)
+        cell = owner * width + pairs.offset[at] + reach  # rising, as the pairs are sorted
+        self._start = np.flatnonzero(np.diff(cell, prepend=-1))
+        self._cell, self._shape, self._reach = cell[self._start], (len(rows), width), reach
+        self._iou, self._score = pairs.iou[at], found.scores[pairs.second[at]]
+        inside = found.frame_index[after] - found.frame_index[before] - 1
+        number = np.zeros(len(found), dtype=np.int64)
+        number[rows] = np.arange(len(rows))
+        middle = number * width + reach
+        self._ahead, self._back = middle[before] + inside, middle[after] - inside
+
+    def surest(self, iou_threshold: float) -> NDArray[np.float64]:
+        """Return float64 (Q,); see GapPairs.explained."""
+        best = np.full(self._shape, -np.inf)  # at reach + d: over the row in the frame d on, then within d
+        if len(self._start):
+            over = np.where(self._iou > iou_threshold, self._score, -np.inf)
+            best.ravel()[self._cell] = np.maximum.reduceat(over, self._start)
+        for side in (best[:, self._reach :], best[:, self._reach :: -1]):
+            np.maximum.accumulate(side, axis=1, out=side)
+        return np.maximum(best.ravel()[self._ahead], best.ravel()[self._back])
+
+
+@dataclass(frozen=True, eq=False)
+class GapPairs:
+    """Detections before and after a possible gap.
+
+    Attributes:
+        before, after: int64 (Q,), rows, of one class and one shot.
+        span: int64 (Q,), frames from one to the other, >= 2.
+        sizes: float64 (Q,), > 0, IoU of the two boxes moved onto one centre.
+        worth: float64 (Q,), > 0, what the assignment gains by joining them.
+        seen: what matching says between them.
+        over: what lies over them.
+        complete: these are all pairs of the video.
+    """
+
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    span: NDArray[np.int64]
+    sizes: NDArray[np.float64]
+    worth: NDArray[np.float64]
+    seen: "Between"
+    over: _Explained
+    complete: bool
+
+    def explained(self, iou_threshold: float) -> NDArray[np.float64]:
+        """Return float64 (Q,): the surest score in the gap over one of its ends, -inf if there is none.
+
+        From that score down the object was seen there, by a detection that overlaps an end by more than
+        the threshold, and the pair is no gap.
+        """
+        return self.over.surest(iou_threshold)
+
+
+def gap_pairs(
+    evidence: Evidence, befores: NDArray[np.int64], afters: NDArray[np.int64], max_gap: int
+) -> GapPairs:
+    """Return the pairs that may be gaps: all of a short video, else those of these detections.
+
+    Args:
+        evidence: with detections down to every threshold that is asked.
+        befores, afters: int64, rows, in order of their frames.
+        max_gap: frames between them at most.
+    """
+    index, found, collected = index_of(evidence), evidence.detections, evidence.collected
+
+    def of_all() -> GapPairs | None:
+        useful = index.distinct[found.frame_index] & (found.scores >= collected.score_threshold[0])
+        rows = np.flatnonzero(useful)
+        ranges = _ranges(evidence, rows, rows, collected.max_gap)
+        if (ranges[1] - ranges[0]).sum() > _MOST:
+            return None
+        return _pairs(evidence, rows, rows, ranges, complete=True)
+
+    known = index.remembered("gap pairs", (), of_all, room=1)
+    if known is not None:
+        return known
+    return _pairs(evidence, befores, afters, _ranges(evidence, befores, afters, max_gap), complete=False)
+
+
+_Ranges = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def _ranges(
+    evidence: Evidence, befores: NDArray[np.int64], afters: NDArray[np.int64], max_gap: int
+) -> _Ranges:
+    """Return for each of ``befores`` where in ``afters`` those 2..max_gap + 1 frames on begin and end."""
+    frame = evidence.detections.frame_index
+    start = np.searchsorted(frame[afters], frame[befores] + 2, side="left")
+    return start, np.searchsorted(frame[afters], frame[befores] + max_gap + 1, side="right")
+
+
+def _pairs(
+    evidence: Evidence,
+    befores: NDArray[np.int64],
+    afters: NDArray[np.int64],
+    ranges: _Ranges,
+    complete: bool,
+) -> GapPairs:
+    index, found = index_of(evidence), evidence.detections
+    owner, value = expand_ranges(*ranges)
+    a, b = befores[owner], afters[value]
+    frame = found.frame_index
+    kin = (found.labels[a] == found.labels[b]) & (index.shot[frame[a]] == index.shot[frame[b]])
+    a, b = a[kin], b[kin]
+    # both ends reach whatever score is asked about: what is explained from there up, at the strictest
+    # overlap, is so at every threshold
+    strictest = _Explained(evidence, a, b).surest(evidence.collected.iou_threshold[1])
+    sizes = paired_iou(_centred(found.boxes_xyxy[a], found.boxes_xyxy[b]), found.boxes_xyxy[b])
+    use = (strictest < np.minimum(found.scores[a], found.scores[b])) & (sizes > 0)
+    a, b, sizes = a[use], b[use], sizes[use]
+    span = frame[b] - frame[a]
+    seen = between(evidence, a, b)
+    total = np.bincount(seen.gap, weights=seen.agreement, minlength=len(a))
+    mean = total / np.maximum(np.bincount(seen.gap, minlength=len(a)), 1)
+    # short gaps that agree come first
+    worth = 0.01 + mean + 0.1 / span
+    return GapPairs(a, b, span, sizes, worth, seen, _Explained(evidence, a, b), complete)
+
+
+def _centred(boxes: Boxes, others: Boxes) -> Boxes:
+    """Return ``boxes`` moved onto the centres of ``others``: their overlap compares sizes only."""
+    shift = (others[:, :2] + others[:, 2:] - boxes[:, :2] - boxes[:, 2:]) / 2
+    return boxes + np.concatenate([shift, shift], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """What matching from both ends of some gaps says in each distinct frame between them.
+
+    Attributes:
+        gap: int64 (M,), which gap a frame belongs to, rising; frame_index: int64 (M,).
+        lowest: float64 (M,), lower NCC of the two matches, -1 where one is missing.
+        overlap: float64 (M,), IoU of the two places, 0 where one is missing.
+        agreement: float64 (M,), the lower of both, in [0, 1].
+        straight, agreed: float64 (M, 4), boxes between the ends, and between the places matched.
+    """
+
+    gap: NDArray[np.int64]
+    frame_index: NDArray[np.int64]
+    lowest: NDArray[np.float64]
+    overlap: NDArray[np.float64]
+    agreement: NDArray[np.float64]
+    straight: Boxes
+    agreed: Boxes
+
+    def of(self, gaps: NDArray[np.int64]) -> "Between":
+        """Return what is said of some gaps, int64 (G,), numbered anew in the order given."""
+        start, end = (np.searchsorted(self.gap, gaps, side=side) for side in ("left", "right"))
+        gap, at = expand_ranges(start, end)
+        rest = [getattr(self, item.name)[at] for item in fields(self)[1:]]
+        return Between(gap, *rest)
+
+
+def between(evidence: Evidence, before: NDArray[np.int64], after: NDArray[np.int64]) -> Between:
+    """Match every frame between detections ``before`` and ``after``, int64 (Q,) each, from both sides."""
+    index, found = index_of(evidence), evidence.detections
+    frame, ncc, places = found.frame_index, index.matched.ncc, index.matched.places
+    gap, at = expand_ranges(frame[before] + 1, frame[after])
+    fresh = index.distinct[at]
+    gap, at = gap[fresh], at[fresh]
+    early, late = before[gap], after[gap]
+    forward = index.box.positions(early, at - frame[early])
+    backward = index.box.positions(late, at - frame[late])
+    known = (forward >= 0) & (backward >= 0)
+    share = ((at - frame[early]) / (frame[late] - frame[early]))[:, None]
+    first, last = found.boxes_xyxy[early], found.boxes_xyxy[late]
+    size = (1 - share) * _sizes(first) + share * _sizes(last)
+    ahead, behind = _box(_centres(places[forward]), size), _box(_centres(places[backward]), size)
+    overlap = np.where(known, paired_iou(ahead, behind), 0.0)
+    lowest = np.minimum(ncc[forward], ncc[backward])
+    return Between(
+        gap,
+        at,
+        lowest,
+        overlap,
+        np.where(known, np.clip(np.minimum(lowest, overlap), 0.0, 1.0), 0.0),
+        _box((1 - share) * _centres(first) + share * _centres(last), size),
+        _box((1 - share) * _centres(ahead) + share * _centres(behind), size),
+    )
+
+
+def _sizes(boxes: Boxes) -> NDArray[np.float64]:
+    return boxes[:, 2:] - boxes[:, :2]
+
+
+def _centres(boxes: Boxes) -> NDArray[np.float64]:
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+
+def _box(centres: NDArray[np.float64], sizes: NDArray[np.float64]) -> Boxes:
+    return np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
