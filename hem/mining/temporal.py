@@ -127,13 +127,15 @@ def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness
     )
     # appearance is asked of candidates only: evidence collected for a narrower range has no other rows
     asked = ~steady & (found.scores >= t.score_threshold)
-    seen = (matched.ncc[:-1] >= t.ncc_threshold) & around.of_row & asked[matched.candidate]
+    unsteady = (counts_key, t.iou_threshold, window)
+    ncc, side = index.remembered("looks", unsteady, lambda: _looks(index, around, steady), room=2)
 
     mean = plain.mean.copy()
     row, best = index.remembered(
-        "followed", (counts_key, window, t.track_ncc), lambda: _sure_places(index, plain, t), room=2
+        "followed", (*unsteady, t.track_ncc), lambda: _sure_places(index, plain, around, steady, t), room=2
     )
-    row, best = row[seen[row]], best[seen[row]]
+    counted = (matched.ncc[row] >= t.ncc_threshold) & asked[matched.candidate[row]]
+    row, best = row[counted], best[counted]
     if len(row):  # rows rise, and so do their candidates
         starts = np.diff(matched.candidate[row], prepend=-1) > 0
         touched = matched.candidate[row][starts]
@@ -143,17 +145,30 @@ def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness
         mean[touched] = support.sum(axis=1) / np.maximum(around.total[touched], 1)
 
     value = mean + t.score_weight * index.rank - t.inside_weight * index.inside
-    shown = np.bincount(matched.side[seen], minlength=2 * count).reshape(-1, 2)
+    shown = np.bincount(side[ncc >= t.ncc_threshold], minlength=2 * count).reshape(-1, 2)
     visible = (shown / np.maximum(around.sides, 1)).min(axis=1)
     return Steadiness(mean, value, np.where(asked, visible, np.nan), steady, around.total)
 
 
+def _looks(
+    index: EvidenceIndex, around: _Around, steady: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return NCC and side of the matched rows in neighbour frames of detections that are not steady."""
+    rows = np.flatnonzero(around.of_row & ~steady[index.matched.candidate])
+    return index.matched.ncc[rows], index.matched.side[rows]
+
+
 def _sure_places(
-    index: EvidenceIndex, plain: _Support, thresholds: TemporalThresholds
+    index: EvidenceIndex,
+    plain: _Support,
+    around: _Around,
+    steady: NDArray[np.bool_],
+    thresholds: TemporalThresholds,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the matched rows whose place counts wherever the row is seen, and the best overlap there."""
-    sure = index.matched.ncc[plain.row] >= thresholds.track_ncc
-    return plain.row[sure], plain.best[sure]
+    """Return the matched rows of those whose place counts wherever it is seen, and the best overlap there."""
+    matched, row = index.matched, plain.row
+    sure = (matched.ncc[row] >= thresholds.track_ncc) & around.of_row[row] & ~steady[matched.candidate[row]]
+    return row[sure], plain.best[sure]
 
 
 def _steady(

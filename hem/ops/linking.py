@@ -18,7 +18,7 @@ def assign_links(
     solver, so most scenes cost next to nothing.
 
     Args:
-        first, second: int64 (P,), the two ends of each possible link (each pair at most once).
+        first, second: int64 (P,), >= 0, the two ends of each possible link (each pair at most once).
         value: float64 (P,), > 0, what the link is worth.
 
     Returns:
@@ -26,18 +26,19 @@ def assign_links(
     """
     if not len(first):
         return np.zeros(0, dtype=np.int64)
-    _, left = np.unique(first, return_inverse=True)
-    _, right = np.unique(second, return_inverse=True)
-    alone = (np.bincount(left)[left] == 1) & (np.bincount(right)[right] == 1)
+    alone = (np.bincount(first)[first] == 1) & (np.bincount(second)[second] == 1)
     contested = np.flatnonzero(~alone)
+    left, right, worth = first[contested], second[contested], value[contested]
     few = len(contested) <= _FEW
-    found, rest = (_obvious_few if few else _obvious)(left[contested], right[contested], value[contested])
-    chosen, rest = [np.flatnonzero(alone), *(contested[part] for part in found)], contested[rest]
+    if not few:  # the arrays of the many go by the number of an end
+        left, right = (np.unique(end, return_inverse=True)[1] for end in (left, right))
+    found, rest = (_obvious_few if few else _obvious)(left, right, worth)
+    chosen = [np.flatnonzero(alone), *(contested[part] for part in found)]
     if len(rest):
         split = _groups_of_few if few else _groups
         for group in split(left[rest], right[rest]):
             members = rest[group]
-            chosen.append(members[_best(left[members], right[members], value[members])])
+            chosen.append(contested[members[_best(left[members], right[members], worth[members])]])
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
