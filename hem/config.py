@@ -120,6 +120,12 @@ class ReplayConfig(Strict):
     max_per_video: int = Field(200, ge=1, description="so that one clip cannot dominate")
     max_per_track: int = Field(6, ge=1, description="so that one object cannot dominate")
     decay: float = Field(0.7, gt=0, le=1, description="weight of a round relative to the next one")
+    video_balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="0 draws by weight alone; 1 draws every video equally often, for cameras of their own",
+    )
     soft: bool = Field(False, description="train pseudo-labels towards the teacher's score")
     image_format: Literal["png", "jpg"] = Field(
         "png", description="of kept frames; jpg is smaller, not exact"

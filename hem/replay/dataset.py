@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hem.errors import HemError
-from hem.replay.frames import frame_weights, partial_targets
+from hem.replay.frames import balanced, frame_weights, partial_targets
 from hem.replay.stored import ReplayFrame, ReplayRound, load_image
 from hem.structures import Kind, LabelledImage, Target
 
@@ -24,6 +24,7 @@ class ReplayDataset:
         decay: in [0, 1]; a frame's drawing weight is multiplied by decay ** age, age = newest round
             index minus its own. Lowering it forgets older rounds sooner; 1 keeps them all equal. At
             0 only the newest round is drawn.
+        video_balance: in [0, 1]; see balanced.
         background: see partial_targets.
         soft_scores, tracker_score: see partial_targets.
         cache_bytes: decoded images kept in RAM up to this many bytes, per process; 0 = none.
@@ -44,6 +45,7 @@ class ReplayDataset:
         kinds: Collection[Kind] | None = None,
         label_share: float | None = None,
         decay: float = 0.5,
+        video_balance: float = 0.0,
         background: Collection[Kind] = (),
         soft_scores: bool = False,
         tracker_score: float = 1.0,
@@ -73,10 +75,11 @@ class ReplayDataset:
                 sizes=sizes,
             )
             drawing = frame_weights(one.examples, used, share)
-            for frame in one.frames:
-                if frame.key in targets:
-                    self._entries.append((one, frame, targets[frame.key]))
-                    weights.append(drawing[frame.key] * decay ** (newest - one.index))
+            frames = [frame for frame in one.frames if frame.key in targets]
+            of_videos = balanced({frame.key: drawing[frame.key] for frame in frames}, video_balance)
+            for frame in frames:
+                self._entries.append((one, frame, targets[frame.key]))
+                weights.append(of_videos[frame.key] * decay ** (newest - one.index))
         self.weights: NDArray[np.float64] = np.array(weights, dtype=np.float64)
         self.image_ids = [f"round_{one.index}/{frame.file}" for one, frame, _ in self._entries]
         self._cache: dict[int, Tensor] = {}

@@ -101,6 +101,33 @@ def frame_weights(
     return {key: weight for key, (weight, _) in anchored_frames(examples, kinds, label_share).items()}
 
 
+def balanced(weights: Mapping[FrameKey, float], video_balance: float) -> dict[FrameKey, float]:
+    """Return drawing weights with the videos evened out; their sum stays what it was.
+
+    One false alarm that stands still before a fixed camera gives a hard negative in every frame, so
+    that most draws would show that one scene.
+
+    Args:
+        weights: drawing weight of each frame of one round, > 0.
+        video_balance: in [0, 1]; a video's weight is divided by its total to this power. 0 draws by
+            weight alone; at 1 every video is drawn equally often, however little was found in it: a
+            video with few mined frames then repeats those.
+
+    Raises:
+        HemError: if ``video_balance`` is out of range.
+    """
+    if not 0 <= video_balance <= 1:
+        raise HemError(f"replay video_balance must lie in [0, 1], got {video_balance}")
+    if not video_balance:
+        return dict(weights)
+    totals: dict[str, float] = {}
+    for (video_id, _), weight in weights.items():
+        totals[video_id] = totals.get(video_id, 0.0) + weight
+    evened = {key: weight / totals[key[0]] ** video_balance for key, weight in weights.items()}
+    scale = sum(weights.values()) / sum(evened.values()) if evened else 1.0
+    return {key: weight * scale for key, weight in evened.items()}
+
+
 def partial_targets(
     examples: Sequence[HardExample],
     kinds: Collection[Kind],

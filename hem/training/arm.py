@@ -106,6 +106,7 @@ class ArmMining:
             kinds=self.kinds,
             label_share=self.arm.label_share,
             decay=self.replay.decay,
+            video_balance=self.replay.video_balance,
             soft_scores=self.arm.soft or self.replay.soft,
             cache_bytes=CACHE_BYTES,
         )

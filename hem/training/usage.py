@@ -77,7 +77,9 @@ def _steps(made_from: Mapping[str, Any], rounds: Sequence[ReplayRound], key: tup
         if count > len(rounds):
             raise HemError(f"round {count} of {len(rounds)} is gone; which steps used a frame cannot be told")
         if count not in plans:
-            dataset = ReplayDataset(rounds[:count], kinds=kinds, decay=replay.decay)
+            dataset = ReplayDataset(
+                rounds[:count], kinds=kinds, decay=replay.decay, video_balance=replay.video_balance
+            )
             rows = {row for row in range(len(dataset)) if dataset.frame(row).key == key}
             # the labelled part of a batch does not matter here, so any number of images will do
             batches = MixedBatches(

@@ -52,6 +52,15 @@ def test_weights_sum_over_anchors_and_decay_with_age(rounds, decay, expected):
     assert data.weights.dtype == np.float64
 
 
+def test_videos_are_evened_out_within_a_round(write, example):
+    first = write(
+        [example(1, weight=0.75), example(3, weight=0.75), example(1, video="b.mp4", weight=0.5)], 1
+    )
+    second = write([example(1, weight=0.5)], 2)
+    data = ReplayDataset([first, second], decay=0.5, video_balance=1.0)
+    assert data.weights.tolist() == pytest.approx([0.25, 0.25, 0.5, 0.5])
+
+
 def test_missing_rounds_count_as_age(write, example):
     data = ReplayDataset([write([example(1)], 1), write([example(1)], 4)], decay=0.5)
     assert data.weights.tolist() == [0.125, 1.0]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
 from hem.errors import HemError
-from hem.replay.frames import anchor_kinds, frame_weights, partial_targets
+from hem.replay.frames import anchor_kinds, balanced, frame_weights, partial_targets
 from hem.structures import HardExample, Kind
 
 NEGATIVE, POSITIVE, PSEUDO, IGNORE = Kind.HARD_NEGATIVE, Kind.HARD_POSITIVE, Kind.PSEUDO_LABEL, Kind.IGNORE
@@ -220,3 +220,21 @@ def test_label_share_does_not_matter_where_one_part_is_missing(example):
 def test_label_share_out_of_range(example, share):
     with pytest.raises(HemError, match="label_share"):
         frame_weights([example(1, NEGATIVE, A)], ALL, share)
+
+
+def test_balance_evens_out_the_videos_and_keeps_the_sum():
+    weights = {("a.mp4", 1): 6.0, ("a.mp4", 2): 3.0, ("b.mp4", 1): 1.0}
+    assert balanced(weights, 0.0) == weights
+    even = balanced(weights, 1.0)
+    assert even == pytest.approx({("a.mp4", 1): 10 / 3, ("a.mp4", 2): 5 / 3, ("b.mp4", 1): 5.0})
+    half = balanced(weights, 0.5)
+    assert sum(half.values()) == pytest.approx(10)
+    # the totals 9 and 1 are drawn as their roots 3 and 1
+    assert half["a.mp4", 1] + half["a.mp4", 2] == pytest.approx(3 * half["b.mp4", 1])
+    assert balanced({}, 1.0) == {}
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])
+def test_balance_out_of_range(bad):
+    with pytest.raises(HemError, match="video_balance"):
+        balanced({("a.mp4", 1): 1.0}, bad)
