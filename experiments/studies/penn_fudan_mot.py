@@ -77,7 +77,6 @@ SETTINGS = (
     "collect.elicit_share=0.7",
     "collect.search_margin=100",  # so that `paper` can be asked too
     "replay.max_per_video=80",
-    "replay.video_balance=1",  # three cameras, and each is evaluated
     *(f"mining.{name}={value}" for name, value in HEM.items()),
     "trainer.baseline.steps=350",
     "trainer.baseline.batch_size=4",
