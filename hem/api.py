@@ -28,7 +28,7 @@ from hem.training.video_data import VideoData
 from hem.video.manifest import SkippedVideo
 
 EVIDENCE = "evidence"
-_COLLECT = ("floor_score", "box_margin", "match_side", "variants", "elicit_share")
+_COLLECT = ("floor_score", "box_margin", "match_side", "variants", "elicit_share", "still_s")
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ HEM = {
     "support_weight": 0.5,
     "clear_iou": 0.3,
     "static_share": 0.4,  # people move and the cameras do not
+    "still_change": 0.12,
     "labels_need_answer": "true",
 }
 TEMPORAL = ("per_frame", "score_threshold", "neighbour_threshold", "label_threshold")
@@ -75,6 +76,7 @@ SETTINGS = (
     "augment=zoom_out",
     "detector.fpn_channels=64",
     "collect.elicit_share=0.7",
+    "collect.still_s=1.0",
     "collect.search_margin=100",  # so that `paper` can be asked too
     "replay.max_per_video=80",
     *(f"mining.{name}={value}" for name, value in HEM.items()),

@@ -1,9 +1,9 @@
 """Evidence of one video as one directory of Parquet files, whole or not there."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -20,7 +20,8 @@ def save_evidence(directory: Path, evidence: Evidence) -> None:
     """Write one video's evidence to ``directory`` (which must not exist yet).
 
     Files: ``detections.parquet``, ``frames.parquet`` (flags, and the collect settings in its header),
-    ``neighbours.parquet``, ``responses.parquet``. Each carries the digests of the video, the detector
+    ``neighbours.parquet``, ``responses.parquet``, and ``stillness.parquet`` where
+    ``collected.still_s`` asked for it. Each carries the digests of the video, the detector
     and the collect settings.
 
     Raises:
@@ -51,6 +52,11 @@ def save_evidence(directory: Path, evidence: Evidence) -> None:
         write_table(
             temporary / "responses.parquet", "evidence_responses", columns, header={"made_by": made_by}
         )
+        if evidence.change is not None:
+            columns = {"change": evidence.change}
+            write_table(
+                temporary / "stillness.parquet", "evidence_stillness", columns, header={"made_by": made_by}
+            )
 
 
 def load_evidence(directory: Path) -> Evidence:
@@ -66,22 +72,35 @@ def load_evidence(directory: Path) -> Evidence:
     flags, header = read_table(directory / "frames.parquet", "evidence_frames")
     near, near_header = read_table(directory / "neighbours.parquet", "evidence_neighbours")
     answers, answer_header = read_table(directory / "responses.parquet", "evidence_responses")
-    for name, other in (("neighbours", near_header), ("responses", answer_header)):
-        if other.get("made_by") != header["made_by"]:
-            raise HemError(f"{directory / name}.parquet comes from another pass than frames.parquet")
+    _same_pass(directory, "neighbours", near_header, header)
+    _same_pass(directory, "responses", answer_header, header)
     if digest_of(header["collected"]) != header["made_by"]["collect"]:
         raise HemError(f"{directory / 'frames.parquet'}: the collect settings were changed afterwards")
+    collected = CollectSettings.from_plain(header["collected"])
+    change = None
+    if collected.still_s > 0:
+        still, still_header = read_table(directory / "stillness.parquet", "evidence_stillness")
+        _same_pass(directory, "stillness", still_header, header)
+        change = still["change"]
     return Evidence(
         detections=detections,
         cut_before=flags["cut_before"].astype(np.bool_),
         duplicate=flags["duplicate"].astype(np.bool_),
-        collected=CollectSettings.from_plain(header["collected"]),
+        collected=collected,
         neighbours=NeighbourTable(**near),
         responses=ResponseTable(**answers),
         detector_digest=header["made_by"]["detector"],
         detector_calls=int(header["detector_calls"]),
         elicit_calls=int(header["elicit_calls"]),
+        change=change,
     )
+
+
+def _same_pass(
+    directory: Path, name: str, header: Mapping[str, Any], frames_header: Mapping[str, Any]
+) -> None:
+    if header.get("made_by") != frames_header["made_by"]:
+        raise HemError(f"{directory / name}.parquet comes from another pass than frames.parquet")
 
 
 def evidence_in(folder: Path, video: VideoInfo) -> Evidence:

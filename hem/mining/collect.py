@@ -14,6 +14,7 @@ from hem.errors import HemError
 from hem.mining.frame_flags import FrameFlagger
 from hem.mining.matching import BoxTemplate, pixel_match
 from hem.mining.needs import Stretch, box_reach, is_open, pixel_reach
+from hem.mining.stillness import StillnessMeter
 from hem.ops.template_match import Grey
 from hem.structures import Detections, FrameBatch, VideoDetections, VideoInfo
 from hem.structures.evidence import (
@@ -137,6 +138,7 @@ class _Collector:
         self._detect = detect
         self._elicit = elicit if settings.variants else None
         self._flagger = FrameFlagger()
+        self._stillness = StillnessMeter(settings.still_s)
         self._pool = ThreadPoolExecutor(threads)
         self._matching: list[Future[list[Row]]] = []
         self._rows: list[Row] = []
@@ -190,6 +192,7 @@ class _Collector:
         self._flags[index] = (time_s, cut, duplicate)
         kept = picture if self._elicit is not None else None
         first_row = self._n_rows
+        self._stillness.push(time_s, self._shot, duplicate, grey, first_row, found.boxes_xyxy)
         self._held.append(_Frame(index, time_s, grey, found, cut, duplicate, self._shot, first_row, kept))
         self._n_rows += len(found)
         self.next_index = index + 1
@@ -199,6 +202,7 @@ class _Collector:
         while self._decided < len(self._held):
             self._decide(min(BLOCK, len(self._held) - self._decided))
         self._gather()
+        self._stillness.finish()
 
     def _gather(self) -> None:
         for future in self._matching:
@@ -335,6 +339,7 @@ class _Collector:
             detector_digest=digest,
             detector_calls=self.calls,
             elicit_calls=self.elicit_calls,
+            change=self._stillness.change(rows, len(detections)),
         )
 
     def _detections(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hem.mining.gaps import gap_table
 from hem.mining.index import index_of
-from hem.mining.static import stays
+from hem.mining.static import stays, unchanged
 from hem.mining.table import (
     IGNORE,
     NEGATIVE,
@@ -231,8 +231,9 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
       response is high and the video does not say false;
     - below label_threshold: hard positive if the response is high and it lies on a sure track;
     - else ignore.
-    With ``static_share`` a detection whose place is occupied through the video (see hem.mining.static) is
-    taken for a low response, and is no positive in any frame.
+    With ``static_share`` a detection whose place is occupied through the video (see hem.mining.static), and
+    with ``still_change`` one whose picture does not change, is taken for a low response, and is no positive
+    in any frame; where the pass asked about no frame at all, it is a hard negative if it is confident.
     Elsewhere the temporal rule decides, but if the pass asked about other frames, its hard negatives
     are ignored with ``needs_answer``, and its labels and filled gaps with ``labels_need_answer``.
     Gaps filled by matching come on top, unless a detection in them was judged already.
@@ -252,7 +253,10 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     mean = np.nan_to_num(answers.mean, nan=0.0)
     both = with_support(mean, steady, response)
     static = stays(evidence, response.static_share, response.static_s)
-    low = known & ((both < response.negative_response) | static)
+    static |= unchanged(evidence, response.still_change)
+    was_asked = evidence.elicit_calls > 0
+    by_place = static & index.distinct[found.frame_index] & (not was_asked)
+    low = by_place | (known & ((both < response.negative_response) | static))
     high = known & (mean >= response.positive_response) & ~static
     doubtful = found.scores >= limits.neighbour_threshold
     confident = found.scores >= limits.score_threshold
@@ -266,9 +270,8 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
             limits.min_track,
         )
     # without an answer the video alone decides, unless answers were to be had and are needed
-    was_asked = evidence.elicit_calls > 0
     alone = negative & (not (response.needs_answer and was_asked))
-    is_negative = confident & np.where(known, low, alone)
+    is_negative = confident & np.where(known | by_place, low, alone)
     sure = confident & (found.scores >= limits.label_score)
     labels_asked = response.labels_need_answer and was_asked
     unasked = pseudo & ~static & (not labels_asked)
@@ -278,7 +281,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     verdict = np.select([is_negative, is_positive, is_pseudo, rest], [NEGATIVE, POSITIVE, PSEUDO, IGNORE], -1)
     # what the video alone calls false was isolated from its neighbours already
     clear = with_clear_negatives(evidence, verdict, limits.neighbour_threshold, response.clear_iou)
-    verdict = np.where(known, clear, verdict)
+    verdict = np.where(known | by_place, clear, verdict)
     by_answer = response_weight(np.where(static, 0.0, both), mean, response)
     weights = np.where(
         verdict == NEGATIVE,
@@ -287,6 +290,8 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     )
     seen = {"support": steady.support, "steadiness": steady.value, "response": answers.mean}
     seen["visible"] = steady.visible
+    if evidence.change is not None:
+        seen["change"] = evidence.change
     table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
     if limits.max_gap == 0:
         return table

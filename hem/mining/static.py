@@ -8,6 +8,7 @@ around it changes. What a moving class of objects does not do is to fill one pla
 import numpy as np
 from numpy.typing import NDArray
 
+from hem.errors import HemError
 from hem.mining.index import index_of
 from hem.ops.boxes import paired_iou
 from hem.ops.isolation import any_of, expand_ranges
@@ -22,6 +23,22 @@ def stays(evidence: Evidence, share: float, away_s: float) -> NDArray[np.bool_]:
     if share > 1:
         return np.zeros(len(evidence.detections), dtype=np.bool_)
     return np.asarray(occupancy(evidence, away_s) >= share)
+
+
+def unchanged(evidence: Evidence, below: float) -> NDArray[np.bool_]:
+    """Return bool (N,): of the picture at its place a smaller share than ``below`` changes.
+
+    Raises:
+        HemError: if ``below`` is above 0 and the pass did not measure it.
+    """
+    if below <= 0:
+        return np.zeros(len(evidence.detections), dtype=np.bool_)
+    if evidence.change is None:
+        raise HemError(
+            f"mining.still_change={below:g} asks how much the picture changes at a detection's place, which "
+            f"was not collected of {evidence.video_id}: collect again with collect.still_s=1"
+        )
+    return np.asarray(evidence.change < below)  # NaN, unknown, is not below
 
 
 def occupancy(evidence: Evidence, away_s: float) -> NDArray[np.float64]:

@@ -40,6 +40,9 @@ class CollectSettings:
             matched whose fate some setting in the range leaves to its appearance.
         variants: collect; names of the disturbances under which frames are detected again.
         elicit_share: collect; at most this share of the pass's detector calls goes to disturbed frames.
+        still_s: collect; seconds from which the picture at a detection's place is held against the same
+            place earlier and later (see hem.mining.stillness), >= 0; 0 collects none of it. Shorter
+            takes slow objects for still ones, longer needs longer videos.
     """
 
     floor_score: float = 0.05
@@ -57,6 +60,7 @@ class CollectSettings:
     iou_threshold: tuple[float, float] = (0.1, 0.5)
     variants: tuple[str, ...] = ()
     elicit_share: float = 0.25
+    still_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in _PAIRS:
@@ -71,6 +75,7 @@ class CollectSettings:
         self._require("search_margin", self.search_margin is None or self.search_margin >= 0, ">= 0")
         self._require("box_margin", self.box_margin is None or self.box_margin > 0, "> 0")
         self._require("elicit_share", 0 <= self.elicit_share < 1, "in [0, 1)")
+        self._require("still_s", 0 <= self.still_s < float("inf"), ">= 0 seconds")
         self._require("floor_score", not np.isnan(self.floor_score), "a number")
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
@@ -209,6 +214,8 @@ class Evidence:
         collected: how it was collected, and the ranges it answers for.
         neighbours: appearance in the frames around candidates.
         responses: answers to disturbed frames; empty if none were asked.
+        change: float64 (N,), share of the picture at each detection's place that changes in the seconds
+            around it, in [0, 1], NaN where unknown; None if ``collected.still_s`` is 0.
         detector_digest: of the detector (or the detection file) behind the detections.
         detector_calls, elicit_calls: frames detected plainly and disturbed (the latter is bounded by
             ``collected.elicit_share`` of both together).
@@ -226,6 +233,7 @@ class Evidence:
     detector_digest: str = ""
     detector_calls: int = 0
     elicit_calls: int = 0
+    change: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         where = f"evidence of {self.detections.video.video_id}"
@@ -237,6 +245,11 @@ class Evidence:
             cut_before=len(self.cut_before),
             duplicate=len(self.duplicate),
         )
+        if (self.change is None) != (self.collected.still_s == 0):
+            raise HemError(f"{where}: change and collected.still_s={self.collected.still_s:g} do not fit")
+        if self.change is not None:
+            _column(self, "change", np.float64)
+            same_length(where, detections=len(self.detections), change=len(self.change))
         for name, table in (("neighbours", self.neighbours), ("responses", self.responses)):
             rows = table.candidate
             if len(rows) and not (rows.min() >= 0 and rows.max() < len(self.detections)):

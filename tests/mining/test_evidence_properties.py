@@ -26,6 +26,7 @@ WIDE = CollectSettings(
     iou_threshold=(0.2, 0.6),
     variants=("a", "b", "c"),
     elicit_share=0.9,
+    still_s=0.2,
 )
 SEEDS = range(5)
 
@@ -78,6 +79,7 @@ def elicited(rng):
         labels_need_answer=bool(rng.integers(2)),
         static_share=float(rng.choice([2.0, rng.uniform(0.1, 1)])),
         static_s=float(rng.uniform(0.1, 1)),
+        still_change=float(rng.choice([0.0, rng.uniform(0.05, 1)])),
         refine_boxes=bool(rng.integers(2)),
     )
 
