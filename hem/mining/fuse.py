@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hem.mining.gaps import gap_table
 from hem.mining.index import index_of
-from hem.mining.static import stays, unchanged
+from hem.mining.static import at_unchanged, stays, unchanged
 from hem.mining.table import (
     IGNORE,
     NEGATIVE,
@@ -234,6 +234,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     With ``static_share`` a detection whose place is occupied through the video (see hem.mining.static), and
     with ``still_change`` one whose picture does not change, is taken for a low response, and is no positive
     in any frame; where the pass asked about no frame at all, it is a hard negative if it is confident.
+    What lies at the place of such an unchanged one is no positive either.
     Elsewhere the temporal rule decides, but if the pass asked about other frames, its hard negatives
     are ignored with ``needs_answer``, and its labels and filled gaps with ``labels_need_answer``.
     Gaps filled by matching come on top, unless a detection in them was judged already.
@@ -257,7 +258,8 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     was_asked = evidence.elicit_calls > 0
     by_place = static & index.distinct[found.frame_index] & (not was_asked)
     low = by_place | (known & ((both < response.negative_response) | static))
-    high = known & (mean >= response.positive_response) & ~static
+    no_label = static | at_unchanged(evidence, response.still_change)
+    high = known & (mean >= response.positive_response) & ~no_label
     doubtful = found.scores >= limits.neighbour_threshold
     confident = found.scores >= limits.score_threshold
     tracked = np.zeros(len(found), dtype=np.bool_)
@@ -274,7 +276,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     is_negative = confident & np.where(known | by_place, low, alone)
     sure = confident & (found.scores >= limits.label_score)
     labels_asked = response.labels_need_answer and was_asked
-    unasked = pseudo & ~static & (not labels_asked)
+    unasked = pseudo & ~no_label & (not labels_asked)
     is_pseudo = sure & ~is_negative & np.where(known, high & ~negative, unasked)
     is_positive = known & doubtful & ~sure & ~negative & high & tracked
     rest = (known & (found.scores >= limits.ignore_score)) | (~known & (ignore | negative | pseudo))

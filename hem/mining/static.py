@@ -15,6 +15,7 @@ from hem.ops.isolation import any_of, expand_ranges
 from hem.structures.evidence import Evidence
 
 SAME_PLACE_IOU = 0.6
+STILL_THERE = 4  # frames in which a place was found unchanged, at least
 SAMPLED_FRAMES = 64  # of a video, evenly spread; bounds the work whatever the length
 
 
@@ -39,6 +40,35 @@ def unchanged(evidence: Evidence, below: float) -> NDArray[np.bool_]:
             f"was not collected of {evidence.video_id}: collect again with collect.still_s=1"
         )
     return np.asarray(evidence.change < below)  # NaN, unknown, is not below
+
+
+def at_unchanged(evidence: Evidence, below: float) -> NDArray[np.bool_]:
+    """Return bool (N,): the place of one that is ``unchanged`` in other frames, whatever changes here.
+
+    While someone passes before a still place, what the detector finds there changes and is still no
+    label. Of the detections of its class that lie at its place in other frames of the shot, among the
+    frames that ``occupancy`` looks at, half at least are unchanged, and STILL_THERE of them.
+
+    Raises:
+        HemError: as ``unchanged``.
+    """
+    still = unchanged(evidence, below)
+    if not still.any():
+        return still
+    return index_of(evidence).remembered("at unchanged", below, lambda: _at(evidence, still), room=1)
+
+
+def _at(evidence: Evidence, still: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    index, found = index_of(evidence), evidence.detections
+    sampled, _ = _sampled(index.times_s, np.flatnonzero(index.distinct))
+    there, still_there = np.zeros(len(found), dtype=np.int64), np.zeros(len(found), dtype=np.int64)
+    shot = index.shot[found.frame_index]
+    for frame in sampled.tolist():
+        rows = np.flatnonzero((shot == index.shot[frame]) & (found.frame_index != frame))
+        own, other = _same_place(evidence, rows, frame)
+        there += any_of(own, len(found))
+        still_there += any_of(own[still[other]], len(found))
+    return (still_there >= STILL_THERE) & (2 * still_there >= there)
 
 
 def occupancy(evidence: Evidence, away_s: float) -> NDArray[np.float64]:
@@ -76,11 +106,18 @@ def _sampled(times_s: NDArray[np.float64], distinct: NDArray[np.int64]) -> tuple
 
 def _found_again(evidence: Evidence, rows: NDArray[np.int64], frame: int) -> NDArray[np.bool_]:
     """Return bool (N,): of ``rows``, those with a detection of their class at their place in ``frame``."""
+    return any_of(_same_place(evidence, rows, frame)[0], len(evidence.detections))
+
+
+def _same_place(
+    evidence: Evidence, rows: NDArray[np.int64], frame: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return pairs, int64 (P,) each: one of ``rows``, and one of its class at its place in ``frame``."""
     found = evidence.detections
     there = found.rows_of(frame)
     own, other = expand_ranges(np.full(len(rows), there.start), np.full(len(rows), there.stop))
     own = rows[own]
     same = found.labels[own] == found.labels[other]
     own, other = own[same], other[same]
-    iou = paired_iou(found.boxes_xyxy[own], found.boxes_xyxy[other])
-    return any_of(own[iou >= SAME_PLACE_IOU], len(found))
+    same = paired_iou(found.boxes_xyxy[own], found.boxes_xyxy[other]) >= SAME_PLACE_IOU
+    return own[same], other[same]

@@ -11,10 +11,11 @@ from hem.artifacts.evidence import load_evidence, save_evidence
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
 from hem.mining.run import query
+from hem.mining.static import at_unchanged
 from hem.mining.stillness import LEVELS, LONG_SIDE, REACH, SAMPLES, StillnessMeter
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
 from hem.structures import FrameBatch, Kind, VideoDetections, VideoInfo
-from hem.structures.evidence import CollectSettings
+from hem.structures.evidence import CollectSettings, Evidence
 
 STILL_S = 0.4
 
@@ -129,7 +130,7 @@ def test_what_is_held_does_not_grow_with_the_video():
             most = max(most, len(meter._samples) + len(meter._waiting))
         return most
 
-    assert held(400) == held(4000) <= 25 * REACH * STILL_S + 3 * REACH * SAMPLES
+    assert held(300) == held(1500) <= 25 * REACH * STILL_S + 3 * REACH * SAMPLES
 
 
 def test_nothing_is_measured_unless_asked():
@@ -244,3 +245,45 @@ def test_a_still_place_is_false_and_never_a_label_whether_the_detector_was_asked
     assert Kind.HARD_NEGATIVE not in post | man and labels <= post & man
     post, man = kinds_of_scene(0.15, asked)
     assert Kind.HARD_NEGATIVE in post and Kind.HARD_NEGATIVE not in man and labels <= man
+    assert not labels & post  # not even in the frames in which somebody passes before it
+
+
+def places(change, boxes, frames=None):
+    """Evidence of one detection a frame, unless ``frames`` says otherwise."""
+    n = len(change)
+    index = np.arange(n) if frames is None else np.array(frames)
+    found = VideoDetections(
+        VideoInfo("v.mp4", digest="ab" * 32, width=400, height=60, fps=10.0),
+        index, np.array(boxes, dtype=float), np.full(n, 0.9), np.ones(n, dtype=np.int64),
+        np.arange(index[-1] + 1) / 10.0,
+    )  # fmt: skip
+    flags = np.zeros(found.n_frames, dtype=bool)
+    return Evidence(found, flags, flags, SETTINGS, change=np.array(change))
+
+
+POST, ELSEWHERE = (20.0, 10.0, 40.0, 50.0), (200.0, 10.0, 220.0, 50.0)
+
+
+def test_the_place_of_what_is_still_elsewhere_in_time_is_known_where_it_changes():
+    change = [0.05] * 6 + [0.5, np.nan] + [0.5]
+    boxes = [POST] * 8 + [ELSEWHERE]
+    assert at_unchanged(places(change, boxes), 0.1).tolist() == [True] * 8 + [False]
+    assert not at_unchanged(places(change, boxes), 0.0).any()
+
+
+def test_a_place_is_still_only_if_it_mostly_is_and_was_seen_so_often_enough():
+    few = places([0.05] * 3 + [0.5], [POST] * 4)
+    assert not at_unchanged(few, 0.1).any()
+    mostly = places([0.05] * 6 + [0.5] * 5, [POST] * 11)
+    assert at_unchanged(mostly, 0.1)[-1]  # 6 of the 10 others
+    seldom = places([0.05] * 5 + [0.5] * 7, [POST] * 12)
+    assert not at_unchanged(seldom, 0.1)[-1]  # 5 of 11
+
+
+def test_another_class_or_shot_at_the_place_says_nothing():
+    evidence = places([0.05] * 6 + [0.5], [POST] * 7)
+    found = evidence.detections
+    other = replace(evidence, detections=replace(found, labels=np.array([1] * 6 + [2])))
+    assert not at_unchanged(other, 0.1)[-1] and at_unchanged(evidence, 0.1)[-1]
+    cut = np.arange(7) == 6
+    assert not at_unchanged(replace(evidence, cut_before=cut), 0.1)[-1]
