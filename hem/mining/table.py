@@ -116,10 +116,11 @@ def detection_table(
 def joined(tables: Sequence[MinedTable]) -> MinedTable:
     """Return the rows of several tables of one video and rule as one."""
     names = sorted({name for table in tables for name in table.evidence})
-    columns = {
-        name: np.concatenate([t.evidence.get(name, np.full(len(t), np.nan)) for t in tables])
-        for name in names
-    }
+
+    def seen(table: MinedTable, name: str) -> NDArray[np.float64]:
+        return table.evidence[name] if name in table.evidence else np.full(len(table), np.nan)
+
+    columns = {name: np.concatenate([seen(table, name) for table in tables]) for name in names}
 
     def column(name: str) -> NDArray:
         return np.concatenate([getattr(table, name) for table in tables])
