@@ -8,12 +8,13 @@ reading the file alone. The best round of each counts, since a loaded machine sp
 
 import argparse
 import tempfile
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from decode_rate import moving_texture
+from mine_from_detections import best, decode
 
 from hem.mining.collect import collect_evidence
 from hem.structures import VideoDetections, VideoInfo
@@ -38,16 +39,14 @@ def boxes_of(video: VideoInfo, n_frames: int, per_frame: int) -> VideoDetections
     return VideoDetections(video, frame_index, boxes, np.full(total, 0.9), np.ones(total, int), times_s)
 
 
-def seconds(video: VideoInfo, found: VideoDetections | None, settings: CollectSettings) -> float:
-    """Return how long one pass takes; without detections, reading alone."""
-    start = time.perf_counter()
-    with open_source(video, batch_size=16, grey=found is not None) as source:
-        if found is None:
-            for _ in source:
-                pass
-        else:
-            collect_evidence(source, found, settings=settings)
-    return time.perf_counter() - start
+def collecting(video: VideoInfo, found: VideoDetections, settings: CollectSettings) -> Callable[[], object]:
+    """Return a call that makes one pass."""
+
+    def run() -> object:
+        with open_source(video, batch_size=16, grey=True) as source:
+            return collect_evidence(source, found, settings=settings)
+
+    return run
 
 
 def main() -> None:
@@ -64,9 +63,13 @@ def main() -> None:
         print("|---|---|---|---|---|")
         for count in COUNTS:
             found = boxes_of(video, args.frames, count)
-            ways = ((None, PLAIN), (found, PLAIN), (found, replace(PLAIN, still_s=1.0)))
-            rounds = [[seconds(video, *way) for way in ways] for _ in range(args.rounds)]
-            read, plain, still = (1000 * value / args.frames for value in np.min(rounds, axis=0))
+            ways = {
+                "read": lambda: decode(video),
+                "plain": collecting(video, found, PLAIN),
+                "still": collecting(video, found, replace(PLAIN, still_s=1.0)),
+            }
+            seconds = best(args.rounds, ways)
+            read, plain, still = (1000 * seconds[name] / args.frames for name in ways)
             print(f"| {count} | {read:.2f} | {plain:.2f} | {still:.2f} | {still - plain:.2f} |", flush=True)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hem.artifacts.detections import load_detections, save_detections
 from hem.artifacts.files import digest_of, read_table, whole_directory, write_table
@@ -40,23 +41,22 @@ def save_evidence(directory: Path, evidence: Evidence) -> None:
         "detector_calls": evidence.detector_calls,
         "elicit_calls": evidence.elicit_calls,
     }
-    near, answers = evidence.neighbours, evidence.responses
+    tables = {
+        "neighbours": _columns(evidence.neighbours),
+        "responses": _columns(evidence.responses),
+    }
+    if evidence.change is not None:
+        tables["stillness"] = {"change": evidence.change}
     with whole_directory(directory) as temporary:
         save_detections(temporary / "detections.parquet", evidence.detections, made_by)
         write_table(temporary / "frames.parquet", "evidence_frames", flags, header=header)
-        columns = {name: getattr(near, name) for name in near.__dataclass_fields__}
-        write_table(
-            temporary / "neighbours.parquet", "evidence_neighbours", columns, header={"made_by": made_by}
-        )
-        columns = {name: getattr(answers, name) for name in answers.__dataclass_fields__}
-        write_table(
-            temporary / "responses.parquet", "evidence_responses", columns, header={"made_by": made_by}
-        )
-        if evidence.change is not None:
-            columns = {"change": evidence.change}
-            write_table(
-                temporary / "stillness.parquet", "evidence_stillness", columns, header={"made_by": made_by}
-            )
+        for name, columns in tables.items():
+            path = temporary / f"{name}.parquet"
+            write_table(path, f"evidence_{name}", columns, header={"made_by": made_by})
+
+
+def _columns(table: NeighbourTable | ResponseTable) -> dict[str, NDArray]:
+    return {name: getattr(table, name) for name in table.__dataclass_fields__}
 
 
 def load_evidence(directory: Path) -> Evidence:
@@ -70,18 +70,14 @@ def load_evidence(directory: Path) -> Evidence:
         raise HemError(f"{directory} is not evidence of one video: it lacks {missing[0]}.parquet")
     detections = load_detections(directory / "detections.parquet")
     flags, header = read_table(directory / "frames.parquet", "evidence_frames")
-    near, near_header = read_table(directory / "neighbours.parquet", "evidence_neighbours")
-    answers, answer_header = read_table(directory / "responses.parquet", "evidence_responses")
-    _same_pass(directory, "neighbours", near_header, header)
-    _same_pass(directory, "responses", answer_header, header)
+    near = _of_pass(directory, "neighbours", header)
+    answers = _of_pass(directory, "responses", header)
     if digest_of(header["collected"]) != header["made_by"]["collect"]:
         raise HemError(f"{directory / 'frames.parquet'}: the collect settings were changed afterwards")
     collected = CollectSettings.from_plain(header["collected"])
     change = None
     if collected.still_s > 0:
-        still, still_header = read_table(directory / "stillness.parquet", "evidence_stillness")
-        _same_pass(directory, "stillness", still_header, header)
-        change = still["change"]
+        change = _of_pass(directory, "stillness", header)["change"]
     return Evidence(
         detections=detections,
         cut_before=flags["cut_before"].astype(np.bool_),
@@ -96,11 +92,12 @@ def load_evidence(directory: Path) -> Evidence:
     )
 
 
-def _same_pass(
-    directory: Path, name: str, header: Mapping[str, Any], frames_header: Mapping[str, Any]
-) -> None:
-    if header.get("made_by") != frames_header["made_by"]:
+def _of_pass(directory: Path, name: str, of_frames: Mapping[str, Any]) -> dict[str, NDArray]:
+    """Return a table's columns, if it comes from the pass that the header of the frames names."""
+    columns, header = read_table(directory / f"{name}.parquet", f"evidence_{name}")
+    if header.get("made_by") != of_frames["made_by"]:
         raise HemError(f"{directory / name}.parquet comes from another pass than frames.parquet")
+    return columns
 
 
 def evidence_in(folder: Path, video: VideoInfo) -> Evidence:

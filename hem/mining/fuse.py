@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hem.mining.gaps import gap_table
 from hem.mining.index import index_of
-from hem.mining.static import at_unchanged, stays, unchanged
+from hem.mining.static import background
 from hem.mining.table import (
     IGNORE,
     NEGATIVE,
@@ -246,37 +246,51 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     """
     limits, response = thresholds.temporal, thresholds.elicited
     check_range(evidence.collected, limits)
+    steady, answers = steadiness(evidence, limits), answers_of(evidence, response.min_variants)
+    verdict, weights = _fused(evidence, thresholds, steady, answers)
+    seen = {"support": steady.support, "steadiness": steady.value, "response": answers.mean}
+    seen["visible"] = steady.visible
+    if evidence.change is not None:
+        seen["change"] = evidence.change
+    table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
+    if limits.max_gap == 0:
+        return table
+    gaps = gap_table(evidence, limits, "hem")
+    return joined(without_twice(table, as_ignored(gaps) if _labels_asked(evidence, response) else gaps))
+
+
+def _labels_asked(evidence: Evidence, response: ElicitedThresholds) -> bool:
+    """Whether labels need an answer, and answers were to be had."""
+    return response.labels_need_answer and evidence.elicit_calls > 0
+
+
+def _fused(
+    evidence: Evidence, thresholds: HemThresholds, steady: Steadiness, answers: Answers
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return what query_hem says of every detection, int64 (N,), -1 for nothing, and its weight (N,)."""
+    limits, response = thresholds.temporal, thresholds.elicited
     index, found = index_of(evidence), evidence.detections
-    steady = steadiness(evidence, limits)
     negative, pseudo, ignore = decide(evidence, limits, steady)
-    answers = answers_of(evidence, response.min_variants)
-    known = ~np.isnan(answers.mean) & index.distinct[found.frame_index]
+    distinct = index.distinct[found.frame_index]
+    known = ~np.isnan(answers.mean) & distinct
     mean = np.nan_to_num(answers.mean, nan=0.0)
     both = with_support(mean, steady, response)
-    static = stays(evidence, response.static_share, response.static_s)
-    static |= unchanged(evidence, response.still_change)
+    static, no_label = background(evidence, response)
     was_asked = evidence.elicit_calls > 0
-    by_place = static & index.distinct[found.frame_index] & (not was_asked)
+    by_place = static & distinct & (not was_asked)
     low = by_place | (known & ((both < response.negative_response) | static))
-    no_label = static | at_unchanged(evidence, response.still_change)
     high = known & (mean >= response.positive_response) & ~no_label
     doubtful = found.scores >= limits.neighbour_threshold
     confident = found.scores >= limits.score_threshold
     tracked = np.zeros(len(found), dtype=np.bool_)
     if known.any():
-        tracked = on_track(
-            evidence,
-            limits.neighbour_threshold,
-            limits.label_score,
-            limits.link_iou,
-            limits.min_track,
-        )
+        score, link = limits.label_score, limits.link_iou
+        tracked = on_track(evidence, limits.neighbour_threshold, score, link, limits.min_track)
     # without an answer the video alone decides, unless answers were to be had and are needed
     alone = negative & (not (response.needs_answer and was_asked))
     is_negative = confident & np.where(known | by_place, low, alone)
     sure = confident & (found.scores >= limits.label_score)
-    labels_asked = response.labels_need_answer and was_asked
-    unasked = pseudo & ~no_label & (not labels_asked)
+    unasked = pseudo & ~no_label & (not _labels_asked(evidence, response))
     is_pseudo = sure & ~is_negative & np.where(known, high & ~negative, unasked)
     is_positive = known & doubtful & ~sure & ~negative & high & tracked
     rest = (known & (found.scores >= limits.ignore_score)) | (~known & (ignore | negative | pseudo))
@@ -290,15 +304,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
         _together(negative_weight(steady, limits) * negative, by_answer[0] * low),
         _together(np.clip(steady.support, 0, 1) * pseudo, by_answer[1] * high),
     )
-    seen = {"support": steady.support, "steadiness": steady.value, "response": answers.mean}
-    seen["visible"] = steady.visible
-    if evidence.change is not None:
-        seen["change"] = evidence.change
-    table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
-    if limits.max_gap == 0:
-        return table
-    gaps = gap_table(evidence, limits, "hem")
-    return joined(without_twice(table, as_ignored(gaps) if labels_asked else gaps))
+    return verdict, weights
 
 
 def _together(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

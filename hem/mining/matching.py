@@ -73,7 +73,7 @@ class BoxTemplate:
         self._factor = min(1.0, side / longer) if longer else 1.0
         self._reach = margin * longer
         if self.usable:
-            self._template = _shrink(grey[top:bottom, left:right], self._factor)
+            self._template = shrink(grey[top:bottom, left:right], self._factor)
 
     def find(self, other: Grey) -> tuple[float, NDArray[np.float64]]:
         """Return (best NCC, box of the template's size at the best place, float64 (4,))."""
@@ -81,7 +81,7 @@ class BoxTemplate:
         x, y = self._origin
         x0, x1 = max(0, int(x - self._reach)), min(width, int(np.ceil(x + self._size[0] + self._reach)))
         y0, y1 = max(0, int(y - self._reach)), min(height, int(np.ceil(y + self._size[1] + self._reach)))
-        region = _shrink(other[y0:y1, x0:x1], self._factor)
+        region = shrink(other[y0:y1, x0:x1], self._factor)
         low, wide = self._template.shape
         if region.shape[0] < low or region.shape[1] < wide:
             more = max(0, low - region.shape[0]), max(0, wide - region.shape[1])
@@ -93,7 +93,8 @@ class BoxTemplate:
         return best, np.array([left, top, left + self._size[0], top + self._size[1]], dtype=np.float64)
 
 
-def _shrink(picture: Grey, factor: float) -> Grey:
+def shrink(picture: Grey, factor: float) -> Grey:
+    """Return the picture with both sides times ``factor``, at least 2 pixels each; itself at 1 or more."""
     if factor >= 1.0:
         return picture
     height, width = picture.shape

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.mining.index import index_of
+from hem.mining.thresholds import ElicitedThresholds
 from hem.ops.boxes import paired_iou
 from hem.ops.isolation import any_of, expand_ranges
 from hem.structures.evidence import Evidence
@@ -17,6 +18,21 @@ from hem.structures.evidence import Evidence
 SAME_PLACE_IOU = 0.6
 STILL_THERE = 4  # frames in which a place was found unchanged, at least
 SAMPLED_FRAMES = 64  # of a video, evenly spread; bounds the work whatever the length
+
+
+def background(
+    evidence: Evidence, thresholds: ElicitedThresholds
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return bool (N,) twice: taken for background that never moves, and no label for that reason.
+
+    The second holds the first, and what is ``at_unchanged`` besides.
+
+    Raises:
+        HemError: as ``unchanged``.
+    """
+    taken = stays(evidence, thresholds.static_share, thresholds.static_s)
+    taken = taken | unchanged(evidence, thresholds.still_change)
+    return taken, taken | at_unchanged(evidence, thresholds.still_change)
 
 
 def stays(evidence: Evidence, share: float, away_s: float) -> NDArray[np.bool_]:

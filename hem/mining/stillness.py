@@ -10,10 +10,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hem.mining.matching import shrink
 from hem.ops.template_match import Grey
 
 LONG_SIDE = 256  # pixels of the reduced picture; 192 to 384 tell the two apart equally well
@@ -59,8 +59,7 @@ class StillnessMeter:
         self._waiting: deque[_Waiting] = deque()
         self._slot = (-1, -1)
         self._done: list[tuple[int, NDArray[np.float64]]] = []
-        self._added = 0
-        self._stacked: tuple[tuple[int, ...], _Samples] | None = None
+        self._stacked: _Samples | None = None  # of the samples; None where one came or went since
 
     def push(
         self,
@@ -90,15 +89,11 @@ class StillnessMeter:
         if not sampled and not len(boxes_xyxy):
             return
         scale = min(1.0, LONG_SIDE / max(grey.shape))
-        small = grey
-        if scale < 1:
-            size = tuple(max(1, round(side * scale)) for side in grey.shape[::-1])
-            small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        picture = small.astype(np.int16)
+        picture = shrink(grey, scale).astype(np.int16)
         if sampled:
             self._slot = slot
             self._samples.append((time_s, shot, picture))
-            self._added += 1
+            self._stacked = None
         if len(boxes_xyxy):
             self._waiting.append(_Waiting(time_s, shot, picture, first_row, boxes_xyxy * scale))
 
@@ -127,6 +122,7 @@ class StillnessMeter:
         oldest = self._waiting[0].time_s if self._waiting else before_s + self._far_s
         while self._samples and self._samples[0][0] < oldest - self._far_s - 1e-6:
             self._samples.popleft()
+            self._stacked = None
 
     def _judge(self, frame: _Waiting) -> NDArray[np.float64]:
         samples = self._of_shape(frame.picture.shape)
@@ -149,15 +145,13 @@ class StillnessMeter:
         return found
 
     def _of_shape(self, shape: tuple[int, ...]) -> _Samples:
-        """Return the samples of one picture size; stacked anew only where one came or went."""
-        key = (self._added, len(self._samples), *shape)
-        if self._stacked is None or self._stacked[0] != key:
+        """Return the samples of one picture size; stacked anew only where something changed."""
+        if self._stacked is None or self._stacked.pictures.shape[1:] != shape:
             of_shape = [sample for sample in self._samples if sample[2].shape == shape]
             pictures = [picture for _, _, picture in of_shape]
-            stacked = _Samples(
+            self._stacked = _Samples(
                 np.array([time_s for time_s, _, _ in of_shape], dtype=np.float64),
                 np.array([shot for _, shot, _ in of_shape], dtype=np.int64),
                 np.stack(pictures) if pictures else np.zeros((0, *shape), dtype=np.int16),
             )
-            self._stacked = (key, stacked)
-        return self._stacked[1]
+        return self._stacked

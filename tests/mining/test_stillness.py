@@ -27,7 +27,7 @@ def pushed(frames, still_s=STILL_S):
         meter.push(time_s, shot, duplicate, grey, row, boxes)
         row += len(boxes)
     meter.finish()
-    return meter.change(np.arange(row), row), meter
+    return meter.change(np.arange(row), row)
 
 
 def literally(frames, still_s=STILL_S):
@@ -84,7 +84,7 @@ def test_equals_a_literal_reading_at_any_rate_with_shots_repeats_and_boxes_outsi
         corner = rng.uniform(-8, (width, height), (rng.integers(0, 3), 2))
         boxes = np.concatenate([corner, corner + rng.uniform(0, 12, corner.shape)], axis=1)
         frames.append((time_s, shot, bool(rng.random() < 0.1), grey.astype(np.uint8), boxes))
-    change, _ = pushed(frames)
+    change = pushed(frames)
     expected = literally(frames)
     np.testing.assert_allclose(change, expected, atol=1e-12)
     known = expected[~np.isnan(expected)]
@@ -107,7 +107,7 @@ def scene(n_frames=30, fps=10.0):
 
 
 def test_a_post_is_still_and_a_man_who_stands_is_not_though_both_keep_their_boxes():
-    change, _ = pushed(list(scene()))
+    change = pushed(list(scene()))
     post, man = change[::2], change[1::2]
     assert not np.isnan(change).any()
     assert np.nanquantile(post, 0.7) < 0.05  # hidden by the passer-by in some frames, and then in those alone
@@ -116,7 +116,7 @@ def test_a_post_is_still_and_a_man_who_stands_is_not_though_both_keep_their_boxe
 
 def test_too_short_a_shot_tells_nothing():
     short = [(t, shot, *rest) for (t, _, *rest), shot in zip(scene(), [0] * 25 + [1] * 5, strict=True)]
-    change, _ = pushed(short)
+    change = pushed(short)
     assert np.isnan(change[50:]).all() and not np.isnan(change[:40]).any()
 
 
@@ -134,7 +134,7 @@ def test_what_is_held_does_not_grow_with_the_video():
 
 
 def test_nothing_is_measured_unless_asked():
-    change, _ = pushed(list(scene()), still_s=0)
+    change = pushed(list(scene()), still_s=0)
     assert change is None
 
 
@@ -174,7 +174,7 @@ def test_frames_that_were_not_read_shift_nothing(make_clip):
          clip.found.boxes_xyxy[clip.found.rows_of(t)])
         for t in range(40) if t not in missing
     ]  # fmt: skip
-    expected, _ = pushed(rest)
+    expected = pushed(rest)
     np.testing.assert_array_equal(evidence.change[~at], expected)
 
 
@@ -248,14 +248,13 @@ def test_a_still_place_is_false_and_never_a_label_whether_the_detector_was_asked
     assert not labels & post  # not even in the frames in which somebody passes before it
 
 
-def places(change, boxes, frames=None):
-    """Evidence of one detection a frame, unless ``frames`` says otherwise."""
+def places(change, boxes):
+    """Evidence of one detection a frame."""
     n = len(change)
-    index = np.arange(n) if frames is None else np.array(frames)
     found = VideoDetections(
         VideoInfo("v.mp4", digest="ab" * 32, width=400, height=60, fps=10.0),
-        index, np.array(boxes, dtype=float), np.full(n, 0.9), np.ones(n, dtype=np.int64),
-        np.arange(index[-1] + 1) / 10.0,
+        np.arange(n), np.array(boxes, dtype=float), np.full(n, 0.9), np.ones(n, dtype=np.int64),
+        np.arange(n) / 10.0,
     )  # fmt: skip
     flags = np.zeros(found.n_frames, dtype=bool)
     return Evidence(found, flags, flags, SETTINGS, change=np.array(change))
