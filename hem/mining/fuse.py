@@ -16,6 +16,7 @@ from hem.mining.table import (
     MinedTable,
     as_ignored,
     detection_table,
+    first_kind,
     joined,
     without_twice,
 )
@@ -189,10 +190,11 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
         thresholds.link_iou,
         thresholds.min_track,
     )
-    verdict = np.select(
-        [confident & low, doubtful & ~sure & high & tracked, sure & high, unsure],
-        [NEGATIVE, POSITIVE, PSEUDO, IGNORE],
-        -1,
+    verdict = first_kind(
+        (confident & low, NEGATIVE),
+        (doubtful & ~sure & high & tracked, POSITIVE),
+        (sure & high, PSEUDO),
+        (unsure, IGNORE),
     )
     verdict = with_clear_negatives(evidence, verdict, thresholds.neighbour_threshold, thresholds.clear_iou)
     mean = np.nan_to_num(answers.mean, nan=0.0)
@@ -269,40 +271,42 @@ def _fused(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return what query_hem says of every detection, int64 (N,), -1 for nothing, and its weight (N,)."""
     limits, response = thresholds.temporal, thresholds.elicited
-    index, found = index_of(evidence), evidence.detections
+    found, was_asked = evidence.detections, evidence.elicit_calls > 0
     negative, pseudo, ignore = decide(evidence, limits, steady)
-    distinct = index.distinct[found.frame_index]
+    distinct = index_of(evidence).distinct[found.frame_index]
     known = ~np.isnan(answers.mean) & distinct
-    mean = np.nan_to_num(answers.mean, nan=0.0)
-    both = with_support(mean, steady, response)
     static, no_label = background(evidence, response)
-    was_asked = evidence.elicit_calls > 0
     by_place = static & distinct & (not was_asked)
-    low = by_place | (known & ((both < response.negative_response) | static))
-    high = known & (mean >= response.positive_response) & ~no_label
-    doubtful = found.scores >= limits.neighbour_threshold
-    confident = found.scores >= limits.score_threshold
-    tracked = np.zeros(len(found), dtype=np.bool_)
-    if known.any():
-        score, link = limits.label_score, limits.link_iou
-        tracked = on_track(evidence, limits.neighbour_threshold, score, link, limits.min_track)
     # without an answer the video alone decides, unless answers were to be had and are needed
     alone = negative & (not (response.needs_answer and was_asked))
-    is_negative = confident & np.where(known | by_place, low, alone)
-    sure = confident & (found.scores >= limits.label_score)
     unasked = pseudo & ~no_label & (not _labels_asked(evidence, response))
+    as_false, as_true = negative_weight(steady, limits) * negative, np.clip(steady.support, 0, 1) * pseudo
+    if not (known | by_place).any():
+        verdict = first_kind((alone, NEGATIVE), (unasked, PSEUDO), (ignore | negative | pseudo, IGNORE))
+        return verdict, np.where(verdict == NEGATIVE, as_false, as_true)
+
+    mean = np.nan_to_num(answers.mean, nan=0.0)
+    both = with_support(mean, steady, response)
+    low = by_place | (known & ((both < response.negative_response) | static))
+    high = known & (mean >= response.positive_response) & ~no_label
+    confident = found.scores >= limits.score_threshold
+    sure = confident & (found.scores >= limits.label_score)
+    score, link = limits.label_score, limits.link_iou
+    tracked = known & on_track(evidence, limits.neighbour_threshold, score, link, limits.min_track)
+    is_negative = confident & np.where(known | by_place, low, alone)
     is_pseudo = sure & ~is_negative & np.where(known, high & ~negative, unasked)
-    is_positive = known & doubtful & ~sure & ~negative & high & tracked
+    doubtful = found.scores >= limits.neighbour_threshold
+    is_positive = tracked & doubtful & ~sure & ~negative & high
     rest = (known & (found.scores >= limits.ignore_score)) | (~known & (ignore | negative | pseudo))
-    verdict = np.select([is_negative, is_positive, is_pseudo, rest], [NEGATIVE, POSITIVE, PSEUDO, IGNORE], -1)
+    verdict = first_kind(
+        (is_negative, NEGATIVE), (is_positive, POSITIVE), (is_pseudo, PSEUDO), (rest, IGNORE)
+    )
     # what the video alone calls false was isolated from its neighbours already
     clear = with_clear_negatives(evidence, verdict, limits.neighbour_threshold, response.clear_iou)
     verdict = np.where(known | by_place, clear, verdict)
     by_answer = response_weight(np.where(static, 0.0, both), mean, response)
     weights = np.where(
-        verdict == NEGATIVE,
-        _together(negative_weight(steady, limits) * negative, by_answer[0] * low),
-        _together(np.clip(steady.support, 0, 1) * pseudo, by_answer[1] * high),
+        verdict == NEGATIVE, _together(as_false, by_answer[0] * low), _together(as_true, by_answer[1] * high)
     )
     return verdict, weights
 

@@ -113,6 +113,14 @@ def detection_table(
     )
 
 
+def first_kind(*cases: tuple[NDArray[np.bool_], int]) -> NDArray[np.int64]:
+    """Return int64 (N,): the code of the first case whose mask, bool (N,), holds; -1 where none does."""
+    kind = np.full(len(cases[0][0]), -1, dtype=np.int64)
+    for mask, code in reversed(cases):
+        kind[mask] = code
+    return kind
+
+
 def joined(tables: Sequence[MinedTable]) -> MinedTable:
     """Return the rows of several tables of one video and rule as one."""
     names = sorted({name for table in tables for name in table.evidence})

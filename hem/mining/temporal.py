@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from hem.mining.gaps import gap_table
 from hem.mining.index import EvidenceIndex, index_of
-from hem.mining.table import IGNORE, NEGATIVE, PSEUDO, MinedTable, detection_table, joined, without_twice
+from hem.mining.table import (
+    IGNORE,
+    NEGATIVE,
+    PSEUDO,
+    MinedTable,
+    detection_table,
+    first_kind,
+    joined,
+    without_twice,
+)
 from hem.mining.thresholds import TemporalThresholds, check_range
 from hem.ops.isolation import any_of
 from hem.structures import HardExample
@@ -68,7 +77,8 @@ def neighbour_frames(index: EvidenceIndex, thresholds: TemporalThresholds) -> ND
 @dataclass(frozen=True, eq=False)
 class _Around:
     """What one window makes of the frames around: bool (N, 2 w + 1) valid, int64 (N,) their number,
-    int64 (N, 2) their number before and after, bool (K,) whether a matched row's frame is one."""
+    int64 (2 N,) their number before and after each, at least 1, bool (K,) whether a matched row's frame
+    is one."""
 
     valid: NDArray[np.bool_]
     total: NDArray[np.int64]
@@ -79,12 +89,22 @@ class _Around:
 @dataclass(frozen=True, eq=False)
 class _Support:
     """What overlap alone gives: float64 (N, 2 w + 1) by neighbour frame (0 where not valid), float64
-    (N,) its mean; and of the tracked boxes, float64 (G,) the best at int64 (G,) matched rows."""
+    (N,) its sum; and of the tracked boxes, float64 (G,) the best at int64 (G,) matched rows."""
 
     of_frame: NDArray[np.float64]
-    mean: NDArray[np.float64]
+    total: NDArray[np.float64]
     best: NDArray[np.float64]
     row: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Followed:
+    """Where the tracked place of a candidate overlaps more than its own box does: int64 (P,) candidate,
+    float64 (P,) NCC there, float64 (P,) what that adds to its support."""
+
+    candidate: NDArray[np.int64]
+    ncc: NDArray[np.float64]
+    gain: NDArray[np.float64]
 
 
 def _around(index: EvidenceIndex, frame: NDArray[np.int64], thresholds: TemporalThresholds) -> _Around:
@@ -93,7 +113,7 @@ def _around(index: EvidenceIndex, frame: NDArray[np.int64], thresholds: Temporal
     sides = np.stack([valid[:, :width].sum(axis=1), valid[:, width + 1 :].sum(axis=1)], axis=1)
     near = np.abs(matched.offset) <= width
     of_row = near & valid[matched.candidate, np.where(near, matched.offset, 0) + width]
-    return _Around(valid, valid.sum(axis=1), sides, of_row)
+    return _Around(valid, valid.sum(axis=1), np.maximum(sides.ravel(), 1), of_row)
 
 
 def _support(
@@ -108,13 +128,13 @@ def _support(
     support[pairs.first[at], pairs.offset[at] + width] = best[reached]
     support = np.where(around.valid, support, 0.0)
     best, at = index.box_groups.largest(strength[box.detection] * box.iou)
-    return _Support(support, support.sum(axis=1) / np.maximum(around.total, 1), best, box.at[at])
+    return _Support(support, support.sum(axis=1), best, box.at[at])
 
 
 def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness:
     """Work out every detection's temporal evidence under one setting (raw score thresholds)."""
     index, found, t = index_of(evidence), evidence.detections, thresholds
-    count, width, matched = len(found), t.window, index.matched
+    count = len(found)
     window = (t.window, t.window_s, t.min_window)
     counts_key = index.count_at_least(t.neighbour_threshold)
     counts = found.scores >= t.neighbour_threshold
@@ -129,24 +149,15 @@ def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness
     asked = ~steady & (found.scores >= t.score_threshold)
     unsteady = (counts_key, t.iou_threshold, window)
     ncc, side = index.remembered("looks", unsteady, lambda: _looks(index, around, steady), room=2)
-
-    mean = plain.mean.copy()
-    row, best = index.remembered(
-        "followed", (*unsteady, t.track_ncc), lambda: _sure_places(index, plain, around, steady, t), room=2
+    followed = index.remembered(
+        "followed", (*unsteady, t.track_ncc), lambda: _followed(index, plain, around, steady, t), room=2
     )
-    counted = (matched.ncc[row] >= t.ncc_threshold) & asked[matched.candidate[row]]
-    row, best = row[counted], best[counted]
-    if len(row):  # rows rise, and so do their candidates
-        starts = np.diff(matched.candidate[row], prepend=-1) > 0
-        touched = matched.candidate[row][starts]
-        support = plain.of_frame[touched]
-        place = np.cumsum(starts) - 1, matched.offset[row] + width
-        support[place] = np.maximum(support[place], best)  # a place occurs once: one row per offset
-        mean[touched] = support.sum(axis=1) / np.maximum(around.total[touched], 1)
-
+    counted = np.flatnonzero((followed.ncc >= t.ncc_threshold) & asked[followed.candidate])
+    more = np.bincount(followed.candidate[counted], weights=followed.gain[counted], minlength=count)
+    mean = (plain.total + more) / np.maximum(around.total, 1)
     value = mean + t.score_weight * index.rank - t.inside_weight * index.inside
-    shown = np.bincount(side[ncc >= t.ncc_threshold], minlength=2 * count).reshape(-1, 2)
-    visible = (shown / np.maximum(around.sides, 1)).min(axis=1)
+    shown = np.bincount(side[ncc >= t.ncc_threshold], minlength=2 * count) / around.sides
+    visible = np.minimum(shown[0::2], shown[1::2])
     return Steadiness(mean, value, np.where(asked, visible, np.nan), steady, around.total)
 
 
@@ -158,17 +169,21 @@ def _looks(
     return index.matched.ncc[rows], index.matched.side[rows]
 
 
-def _sure_places(
+def _followed(
     index: EvidenceIndex,
     plain: _Support,
     around: _Around,
     steady: NDArray[np.bool_],
     thresholds: TemporalThresholds,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the matched rows of those whose place counts wherever it is seen, and the best overlap there."""
+) -> _Followed:
+    """Return what the places of those add that are seen for sure; a place occurs once: one row per offset."""
     matched, row = index.matched, plain.row
     sure = (matched.ncc[row] >= thresholds.track_ncc) & around.of_row[row] & ~steady[matched.candidate[row]]
-    return row[sure], plain.best[sure]
+    row = row[sure]
+    candidate = matched.candidate[row]
+    gain = plain.best[sure] - plain.of_frame[candidate, matched.offset[row] + thresholds.window]
+    better = gain > 0
+    return _Followed(candidate[better], matched.ncc[row[better]], gain[better])
 
 
 def _steady(
@@ -197,7 +212,7 @@ def decide(
     limit = np.where(scores >= thresholds.max_score, thresholds.strong_factor, 1.0)
     share = np.where(scores >= thresholds.max_score, 1.0, thresholds.visible_share)
     negative = confident & ~found.steady & (found.value < limit * thresholds.steadiness_threshold)
-    negative &= np.nan_to_num(found.visible) >= share
+    negative &= found.visible >= share  # NaN for those not asked about, which are no candidates
     negative &= roomy(evidence, thresholds)
     sure = confident & (scores >= thresholds.label_score)
     pseudo = sure & ~negative & found.steady & (found.support >= thresholds.steady_share)
@@ -237,7 +252,8 @@ def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedT
 def negative_weight(found: Steadiness, thresholds: TemporalThresholds) -> NDArray[np.float64]:
     """Return float64 (N,) in [0.5, 1]: how sure the temporal evidence is that the detection is false."""
     distance = np.clip(1.0 - found.value / max(thresholds.steadiness_threshold, 1e-9), 0.0, 1.0)
-    return np.asarray(0.5 + 0.5 * distance * np.nan_to_num(found.visible))
+    visible = np.where(np.isnan(found.visible), 0.0, found.visible)
+    return np.asarray(0.5 + 0.5 * distance * visible)
 
 
 def verdict_table(
@@ -249,9 +265,7 @@ def verdict_table(
     more: dict[str, NDArray[np.float64]] | None = None,
 ) -> MinedTable:
     """Return the detections with a verdict (hard negative, pseudo-label, ignore) as a table."""
-    kind = np.full(len(found.value), -1, dtype=np.int8)
-    for mask, code in zip(verdict, (NEGATIVE, PSEUDO, IGNORE), strict=True):  # none meets another
-        kind[mask] = code
+    kind = first_kind(*zip(verdict, (NEGATIVE, PSEUDO, IGNORE), strict=True)).astype(np.int8)
     rows = np.flatnonzero(kind >= 0)
     seen = {"support": found.support[rows], "steadiness": found.value[rows]}
     seen["visible"] = found.visible[rows]
