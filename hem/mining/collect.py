@@ -1,5 +1,6 @@
 """One forward pass over a video: detect, flag frames, match templates, disturb; all kept as evidence."""
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,9 +13,16 @@ from torch import Tensor
 
 from hem.errors import HemError
 from hem.mining.frame_flags import FrameFlagger
-from hem.mining.matching import BoxTemplate, pixel_match
+from hem.mining.matching import (
+    BoxTemplate,
+    NeighbourRow,
+    joined_neighbours,
+    neighbour_table,
+    pixel_match,
+)
 from hem.mining.needs import Stretch, box_reach, is_open, pixel_reach
 from hem.mining.stillness import StillnessMeter
+from hem.ops.isolation import expand_ranges
 from hem.ops.template_match import Grey
 from hem.structures import Detections, FrameBatch, VideoDetections, VideoInfo
 from hem.structures.evidence import (
@@ -28,7 +36,7 @@ from hem.structures.evidence import (
 from hem.structures.video import FrameGap
 
 Detect = Callable[[Tensor], list[Detections]]
-Row = tuple[int, int, int, float, NDArray[np.float64]]
+_CUT, _DUPLICATE = 1, 2
 BLOCK = 32  # frames decided at once; no result depends on it except which frames are disturbed
 
 
@@ -140,13 +148,13 @@ class _Collector:
         self._flagger = FrameFlagger()
         self._stillness = StillnessMeter(settings.still_s)
         self._pool = ThreadPoolExecutor(threads)
-        self._matching: list[Future[list[Row]]] = []
-        self._rows: list[Row] = []
+        self._matching: list[Future[list[NeighbourRow]]] = []
+        self._near: list[NeighbourTable] = []  # of each block, since rows as objects take six times the room
         self._answers: list[tuple[NDArray, ...]] = []  # columns of ResponseTable
         self._held: list[_Frame] = []
         self._decided = 0  # of the held frames, how many are past
         self._found: list[Detections] = []
-        self._flags: dict[int, tuple[float, bool, bool]] = {}
+        self._read, self._times_s, self._flags = array("q"), array("d"), bytearray()  # of each frame read
         self._video: VideoInfo | None = None
         self._n_rows = 0
         self._shot = 0
@@ -189,7 +197,9 @@ class _Collector:
         cut, duplicate = self._flagger.push(grey, time_s)
         if cut or index != self.next_index:
             self._shot += 1
-        self._flags[index] = (time_s, cut, duplicate)
+        self._read.append(index)
+        self._times_s.append(time_s)
+        self._flags.append(_CUT * cut + _DUPLICATE * duplicate)
         kept = picture if self._elicit is not None else None
         first_row = self._n_rows
         self._stillness.push(time_s, self._shot, duplicate, grey, first_row, found.boxes_xyxy)
@@ -205,9 +215,10 @@ class _Collector:
         self._stillness.finish()
 
     def _gather(self) -> None:
-        for future in self._matching:
-            self._rows += future.result()
+        rows = sorted((row for future in self._matching for row in future.result()), key=lambda row: row[:3])
         self._matching = []
+        if rows:  # of later detections than those of the block before
+            self._near.append(neighbour_table(rows))
 
     def _decide(self, count: int) -> None:
         """Order the matches and disturbances of the next ``count`` frames, and let go of older ones."""
@@ -239,12 +250,12 @@ class _Collector:
 
     def _match(
         self, frame: _Frame, at: int, spans: tuple[int, int, int], by_index: dict[int, _Frame]
-    ) -> list[Row]:
+    ) -> list[NeighbourRow]:
         """Return the neighbour rows of detection ``at`` of a frame."""
         box = frame.found.boxes_xyxy[at]
         label = int(frame.found.labels[at])
         settings, row = self._settings, frame.first_row + at
-        rows: list[Row] = []
+        rows: list[NeighbourRow] = []
         if spans[0] or spans[1]:
             assert settings.box_margin is not None
             template = BoxTemplate(frame.grey, box, settings.box_margin, settings.match_side)
@@ -261,12 +272,7 @@ class _Collector:
                 rows.append((row, step, PIXEL_REGION, *found))
         return rows
 
-    def _disturb(
-        self,
-        frames: list[_Frame],
-        stretch: Stretch,
-        owner: NDArray[np.int64],
-    ) -> None:
+    def _disturb(self, frames: list[_Frame], stretch: Stretch, owner: NDArray[np.int64]) -> None:
         """Spend the block's share of detector passes on the frames where they decide most.
 
         No query parameter plays a part in it, so evidence for any ranges holds the same answers.
@@ -290,12 +296,9 @@ class _Collector:
         for position in chosen.tolist():
             frame = frames[position]
             assert frame.picture is not None
+            found = frame.found
             scores, ious, places = self._elicit(
-                frame.picture,
-                frame.found.boxes_xyxy,
-                frame.found.labels,
-                self._detect,
-                variants,
+                frame.picture, found.boxes_xyxy, found.labels, self._detect, variants
             )
             self.elicit_calls += len(variants)
             self._allowance -= len(variants)
@@ -315,26 +318,18 @@ class _Collector:
         if self._video is None:
             raise HemError("no frame could be decoded, so there is no evidence to collect")
         n_frames = given.n_frames if given is not None else _end(self.next_index, gaps)
-        times = np.full(n_frames, np.nan)
-        cut = np.zeros(n_frames, dtype=np.bool_)
-        duplicate = np.zeros(n_frames, dtype=np.bool_)
-        for index, (time_s, is_cut, is_duplicate) in self._flags.items():
-            times[index], cut[index], duplicate[index] = time_s, is_cut, is_duplicate
+        times, flags = np.full(n_frames, np.nan), np.zeros(n_frames, dtype=np.uint8)
+        read = np.array(self._read, dtype=np.int64)
+        times[read], flags[read] = self._times_s, self._flags
         detections, rows = self._detections(given, times, class_names, score_range, gaps)
-        near = sorted(self._rows, key=lambda row: row[:3])
+        near = joined_neighbours(self._near)
         answers = [np.concatenate(column) for column in zip(*self._answers, strict=True)]
         return Evidence(
             detections=detections,
-            cut_before=cut,
-            duplicate=duplicate,
+            cut_before=(flags & _CUT) > 0,
+            duplicate=(flags & _DUPLICATE) > 0,
             collected=self._settings,
-            neighbours=NeighbourTable(
-                rows[np.array([row[0] for row in near], dtype=np.int64)],
-                np.array([row[1] for row in near], dtype=np.int16),
-                np.array([row[2] for row in near], dtype=np.int8),
-                np.array([row[3] for row in near], dtype=np.float64),
-                np.array([row[4] for row in near], dtype=np.float64).reshape(-1, 4),
-            ),
+            neighbours=replace(near, candidate=rows[near.candidate]),
             responses=ResponseTable(rows[answers[0]], *answers[1:]) if answers else ResponseTable(),
             detector_digest=digest,
             detector_calls=self.calls,
@@ -364,10 +359,10 @@ class _Collector:
                 class_names=class_names,
             )
             return found, np.arange(len(found), dtype=np.int64)
-        read = sorted(self._flags)
-        kept = [np.arange(*given.rows_of(index).indices(len(given))) for index in read]
+        read = np.array(self._read, dtype=np.int64)
+        starts = np.searchsorted(given.frame_index, read, side="left")
+        _, rows = expand_ranges(starts, np.searchsorted(given.frame_index, read, side="right"))
         video = replace(given.video, width=self._video.width, height=self._video.height)
-        rows = np.concatenate([*kept, np.zeros(0, dtype=np.int64)]).astype(np.int64)
         return replace(given, video=video, frame_times_s=times, gaps=gaps or given.gaps), rows
 
 

@@ -255,9 +255,9 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     if evidence.change is not None:
         seen["change"] = evidence.change
     table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
-    if limits.max_gap == 0:
+    gaps = gap_table(evidence, limits, "hem") if limits.max_gap else None
+    if not gaps:
         return table
-    gaps = gap_table(evidence, limits, "hem")
     return joined(without_twice(table, as_ignored(gaps) if _labels_asked(evidence, response) else gaps))
 
 

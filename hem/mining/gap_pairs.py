@@ -22,19 +22,18 @@ class _Explained:
 
     def __init__(self, evidence: Evidence, before: NDArray[np.int64], after: NDArray[np.int64]) -> None:
         index, found = index_of(evidence), evidence.detections
-        pairs, reach = index.pairs, index.reach
+        reach = index.reach
         width = 2 * reach + 1
         rows = np.flatnonzero(any_of(np.concatenate([before, after]), len(found)))
-        start, end = (np.searchsorted(pairs.first, rows, side=side) for side in ("left", "right"))
-        owner, at = expand_ranges(start, end)
-        cell = owner * width + pairs.offset[at] + reach  # rising, as the pairs are sorted
-        self._start = np.flatnonzero(np.diff(cell, prepend=-1))
-        self._cell, self._shape, self._reach = cell[self._start], (len(rows), width), reach
-        self._iou, self._score = pairs.iou[at], found.scores[pairs.second[at]]
-        inside = found.frame_index[after] - found.frame_index[before] - 1
         number = np.zeros(len(found), dtype=np.int64)
         number[rows] = np.arange(len(rows))
         middle = number * width + reach
+        pairs = index.pairs_of(rows)
+        cell = middle[pairs.first] + pairs.offset  # rising, as the pairs are sorted
+        self._start = np.flatnonzero(np.diff(cell, prepend=-1))
+        self._cell, self._shape, self._reach = cell[self._start], (len(rows), width), reach
+        self._iou, self._score = pairs.iou, found.scores[pairs.second]
+        inside = found.frame_index[after] - found.frame_index[before] - 1
         self._ahead, self._back = middle[before] + inside, middle[after] - inside
 
     def surest(self, iou_threshold: float) -> NDArray[np.float64]:

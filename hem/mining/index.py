@@ -13,10 +13,19 @@ from numpy.typing import NDArray
 from hem.errors import HemError
 from hem.mining.table import frame_times
 from hem.ops.boxes import area, paired_iou, paired_iou_inclusive
-from hem.ops.isolation import Pairs, expand_ranges, largest_of, overlapping_pairs, overlaps_in_frame
+from hem.ops.isolation import (
+    Pairs,
+    expand_ranges,
+    largest_of,
+    overlapping_pairs,
+    overlaps_in_frame,
+    overlaps_of,
+)
 from hem.structures.evidence import BOX_REGION, PIXEL_REGION, Evidence
 
 Made = TypeVar("Made")
+MOST_KEPT = 50_000
+"""Detections of which the pairs are kept for the next setting; of more they'd take most of the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,20 +158,36 @@ class EvidenceIndex:
             found.frame_index, found.boxes_xyxy, found.labels, self._window, paired_iou_inclusive
         )
 
-    @cached_property
-    def pairs(self) -> Pairs:
-        """Plain overlaps within reach, between distinct frames of one shot."""
+    def pairs_of(self, rows: NDArray[np.int64]) -> Pairs:
+        """Plain overlaps of ``rows``, rising, within reach, between distinct frames of one shot."""
         found = self._detections
-        pairs = overlapping_pairs(found.frame_index, found.boxes_xyxy, found.labels, self.reach)
-        first, second = found.frame_index[pairs.first], found.frame_index[pairs.second]
-        good = (self.shot[first] == self.shot[second]) & self.distinct[first] & self.distinct[second]
-        return Pairs(pairs.first[good], pairs.second[good], pairs.offset[good], pairs.iou[good])
+        return overlaps_of(
+            rows, found.frame_index, self.frame_starts, found.boxes_xyxy, self._kin, self.reach
+        )
+
+    def pairs_from(self, low: int, high: int) -> Pairs:
+        """The same of rows low..high-1: of a short video kept, of a longer one worked out anew.
+
+        A video has more pairs than anything else.
+        """
+        if len(self._detections) > MOST_KEPT:
+            return self.pairs_of(np.arange(low, high))
+        here = slice(*np.searchsorted(self._pairs.first, (low, high)))
+        kept = self._pairs
+        return Pairs(kept.first[here], kept.second[here], kept.offset[here], kept.iou[here])
 
     @cached_property
-    def pair_groups(self) -> Groups:
-        """Pairs with one detection and one offset in common."""
-        pairs = self.pairs
-        return Groups(pairs.first * (2 * self.reach + 1) + pairs.offset)
+    def _pairs(self) -> Pairs:
+        return self.pairs_of(np.arange(len(self._detections)))
+
+    @cached_property
+    def _kin(self) -> NDArray[np.int64]:
+        """int64 (N,): one number for class and shot, and one of its own for what a repeated frame holds."""
+        frame = self._detections.frame_index
+        kin = self._detections.labels + self.shot[frame] * (self.n_labels + 1)
+        repeated = np.flatnonzero(~self.distinct[frame])
+        kin[repeated] = -1 - repeated
+        return kin
 
     @cached_property
     def box_groups(self) -> Groups:

@@ -1,10 +1,17 @@
 """The two ways a candidate is looked for in another frame: the paper's, and hem's own."""
 
+from collections.abc import Sequence
+from dataclasses import fields
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hem.ops.template_match import Grey, best_match_opencv
+from hem.structures.evidence import NeighbourTable
+
+NeighbourRow = tuple[int, int, int, float, NDArray[np.float64]]
+"""Of a neighbour table: candidate, offset, region, NCC, tracked box float64 (4,)."""
 
 
 def pixel_match(
@@ -100,3 +107,21 @@ def shrink(picture: Grey, factor: float) -> Grey:
     height, width = picture.shape
     size = (max(2, round(width * factor)), max(2, round(height * factor)))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+
+
+def neighbour_table(rows: Sequence[NeighbourRow]) -> NeighbourTable:
+    """Return one or more rows in columns."""
+    candidate, offset, region, ncc, tracked = zip(*rows, strict=True)
+    return NeighbourTable(
+        np.array(candidate, dtype=np.int64),
+        np.array(offset, dtype=np.int16),
+        np.array(region, dtype=np.int8),
+        np.array(ncc, dtype=np.float64),
+        np.array(tracked, dtype=np.float64),
+    )
+
+
+def joined_neighbours(tables: Sequence[NeighbourTable]) -> NeighbourTable:
+    """Return the rows of several tables as one."""
+    names = [column.name for column in fields(NeighbourTable)] if tables else []
+    return NeighbourTable(*(np.concatenate([getattr(one, name) for one in tables]) for name in names))

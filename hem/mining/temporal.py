@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.mining.gaps import gap_table
-from hem.mining.index import EvidenceIndex, index_of
+from hem.mining.index import EvidenceIndex, Groups, index_of
 from hem.mining.table import (
     IGNORE,
     NEGATIVE,
@@ -32,6 +32,8 @@ from hem.mining.thresholds import TemporalThresholds, check_range
 from hem.ops.isolation import any_of
 from hem.structures import HardExample
 from hem.structures.evidence import Evidence
+
+_ROWS = 8_192  # looked at together: what every frame around gives must not lie there for a whole long video
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +65,18 @@ def neighbour_frames(index: EvidenceIndex, thresholds: TemporalThresholds) -> ND
     """
     count, width = len(index.times_s), thresholds.window
     offsets = np.arange(-width, width + 1)
-    target = np.arange(count)[:, None] + offsets
-    inside = (target >= 0) & (target < count) & (offsets != 0)
-    target = np.clip(target, 0, count - 1)
-    here = np.arange(count)[:, None]
-    good = inside & index.distinct[target] & (index.shot[target] == index.shot[here])
-    # half a millisecond: timestamps are rounded to the container's time base
-    near = np.abs(index.times_s[target] - index.times_s[here]) <= thresholds.window_s + 5e-4
-    near |= np.abs(index.order[target] - index.order[here]) <= thresholds.min_window
-    return np.asarray(good & near)
+    good = np.zeros((count, len(offsets)), dtype=np.bool_)
+    for low in range(0, count, _ROWS):
+        here = np.arange(low, min(low + _ROWS, count))[:, None]
+        target = here + offsets
+        inside = (target >= 0) & (target < count) & (offsets != 0)
+        target = np.clip(target, 0, count - 1)
+        # half a millisecond: timestamps are rounded to the container's time base
+        near = np.abs(index.times_s[target] - index.times_s[here]) <= thresholds.window_s + 5e-4
+        near |= np.abs(index.order[target] - index.order[here]) <= thresholds.min_window
+        near &= inside & index.distinct[target] & (index.shot[target] == index.shot[here])
+        good[low : low + _ROWS] = near
+    return good
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +93,13 @@ class _Around:
 
 @dataclass(frozen=True, eq=False)
 class _Support:
-    """What overlap alone gives: float64 (N, 2 w + 1) by neighbour frame (0 where not valid), float64
-    (N,) its sum; and of the tracked boxes, float64 (G,) the best at int64 (G,) matched rows."""
+    """What overlap alone gives: float64 (N,) its sum over the neighbour frames; and of the tracked boxes,
+    int64 (G,) matched rows, float64 (G,) the best overlap there, and the box's own in that frame."""
 
-    of_frame: NDArray[np.float64]
     total: NDArray[np.float64]
-    best: NDArray[np.float64]
     row: NDArray[np.int64]
+    best: NDArray[np.float64]
+    own: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,16 +124,35 @@ def _around(index: EvidenceIndex, frame: NDArray[np.int64], thresholds: Temporal
 def _support(
     index: EvidenceIndex, counts: NDArray[np.bool_], around: _Around, thresholds: TemporalThresholds
 ) -> _Support:
-    width, pairs, box = thresholds.window, index.pairs, index.box
+    width, box, matched = thresholds.window, index.box, index.matched
     strength = np.where(counts, index.strength, 0.0)
-    support = np.zeros(around.valid.shape)
-    best, at = index.pair_groups.largest(strength[pairs.second] * pairs.iou)
+    best, at = index.box_groups.largest(strength[box.detection] * box.iou)
+    row = box.at[at]
+    candidate, column = matched.candidate[row], matched.offset[row] + width
+    near = (column >= 0) & (column <= 2 * width)
+    total, own = np.zeros(len(counts)), np.zeros(len(row))
+    for low in range(0, len(counts), _ROWS):
+        high = min(low + _ROWS, len(counts))
+        by_frame = _by_frame(index, strength, around.valid[low:high], low)
+        total[low:high] = by_frame.sum(axis=1)
+        here = near & (candidate >= low) & (candidate < high)
+        own[here] = by_frame[candidate[here] - low, column[here]]
+    return _Support(total, row, best, own)
+
+
+def _by_frame(
+    index: EvidenceIndex, strength: NDArray[np.float64], valid: NDArray[np.bool_], low: int
+) -> NDArray[np.float64]:
+    """Return float64 (n, 2 w + 1): what each neighbour frame gives n detections from row ``low`` on."""
+    pairs, width = index.pairs_from(low, low + len(valid)), valid.shape[1] // 2
+    cell = (pairs.first - low) * (2 * index.reach + 1) + pairs.offset  # rising, as the pairs are sorted
+    best, at = Groups(cell).largest(strength[pairs.second] * pairs.iou)
     reached = np.abs(pairs.offset[at]) <= width
     at = at[reached]
-    support[pairs.first[at], pairs.offset[at] + width] = best[reached]
-    support = np.where(around.valid, support, 0.0)
-    best, at = index.box_groups.largest(strength[box.detection] * box.iou)
-    return _Support(support, support.sum(axis=1), best, box.at[at])
+    support = np.zeros(valid.shape)
+    support[pairs.first[at] - low, pairs.offset[at] + width] = best[reached]
+    support[~valid] = 0.0
+    return support
 
 
 def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness:
@@ -181,7 +205,7 @@ def _followed(
     sure = (matched.ncc[row] >= thresholds.track_ncc) & around.of_row[row] & ~steady[matched.candidate[row]]
     row = row[sure]
     candidate = matched.candidate[row]
-    gain = plain.best[sure] - plain.of_frame[candidate, matched.offset[row] + thresholds.window]
+    gain = plain.best[sure] - plain.own[sure]
     better = gain > 0
     return _Followed(candidate[better], matched.ncc[row[better]], gain[better])
 
@@ -244,9 +268,8 @@ def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedT
     negative, pseudo, ignore = decide(evidence, thresholds, found)
     weights = np.where(negative, negative_weight(found, thresholds), np.clip(found.support, 0.0, 1.0))
     table = verdict_table(evidence, "temporal", (negative, pseudo, ignore), weights, found)
-    if thresholds.max_gap == 0:
-        return table
-    return joined(without_twice(table, gap_table(evidence, thresholds, "temporal")))
+    gaps = gap_table(evidence, thresholds, "temporal") if thresholds.max_gap else None
+    return joined(without_twice(table, gaps)) if gaps else table
 
 
 def negative_weight(found: Steadiness, thresholds: TemporalThresholds) -> NDArray[np.float64]:

@@ -77,7 +77,7 @@ def overlapping_pairs(
     return Pairs(*whole)
 
 
-_MOST_STORED = 200_000  # pairs compared at once: their temporaries must not grow with the video
+_MOST_STORED = 50_000  # pairs compared at once: their temporaries must not grow with the video
 _NOTHING: tuple[NDArray, ...] = (*(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros(0))
 
 
@@ -111,6 +111,42 @@ def _pairs_from(
         forward = np.full(len(early), step)
         found += [(early, late, forward, overlap), (late, early, -forward, overlap)]
     return found
+
+
+def overlaps_of(
+    rows: NDArray[np.int64],
+    frame_index: NDArray[np.int64],
+    frame_starts: NDArray[np.int64],
+    boxes_xyxy: Boxes,
+    labels: NDArray[np.int64],
+    reach: int,
+) -> Pairs:
+    """Return the pairs of overlapping_pairs whose ``first`` is one of ``rows``, by plain IoU.
+
+    Args:
+        rows: int64 (R,), rising.
+        frame_index, boxes_xyxy, labels, reach: as in overlapping_pairs.
+        frame_starts: int64 (F + 1,), row of each frame's first detection.
+    """
+    last = len(frame_starts) - 1
+    low = frame_starts[np.maximum(frame_index[rows] - reach, 0)]
+    high = frame_starts[np.minimum(frame_index[rows] + reach + 1, last)]
+    columns: tuple[list[NDArray], ...] = ([], [], [], [])
+    for begin, end in pairwise(_parts(high - low, _MOST_STORED)):
+        owner, second = expand_ranges(low[begin:end], high[begin:end])
+        first = rows[begin:end][owner]
+        kin = labels[first] == labels[second]
+        first, second = first[kin], second[kin]
+        offset = frame_index[second] - frame_index[first]
+        overlap = paired_iou(boxes_xyxy[first], boxes_xyxy[second])
+        hit = (overlap > 0) & (offset != 0)
+        for kept, column in zip(columns, (first, second, offset, overlap), strict=True):
+            kept.append(column[hit].astype(np.float64 if column is overlap else np.int32))
+    whole = []
+    for kept, kind in zip(columns, (*(np.int32,) * 3, np.float64), strict=True):
+        whole.append(np.concatenate([*kept, np.zeros(0, dtype=kind)]))
+        kept.clear()
+    return Pairs(*whole)
 
 
 def any_of(rows: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

@@ -173,8 +173,10 @@ def test_answers_do_not_depend_on_what_was_asked_before(make_clip):
 def test_a_sweep_over_one_evidence_answers_each_setting_as_a_cold_start_does(
     make_clip, monkeypatch, rule, draw, most
 ):
-    """Whether all gaps of a video are worked out once, or those of each setting, as in long videos."""
+    """Whether a video's gaps and overlaps are worked out once, or for each setting and a part at a time."""
     monkeypatch.setattr("hem.mining.gap_pairs._MOST", most)
+    monkeypatch.setattr("hem.mining.index.MOST_KEPT", most)
+    monkeypatch.setattr("hem.mining.temporal._ROWS", most or 7)
     evidence = collected(make_clip(52, n_frames=30, labels=2), WIDE)
     rng = np.random.default_rng(4)
     filled = 0
@@ -182,6 +184,8 @@ def test_a_sweep_over_one_evidence_answers_each_setting_as_a_cold_start_does(
         thresholds = draw(rng)
         with monkeypatch.context() as cold:
             cold.setattr("hem.mining.gap_pairs._MOST", 0)
+            cold.setattr("hem.mining.index.MOST_KEPT", 50_000)
+            cold.setattr("hem.mining.temporal._ROWS", 8_192)
             expected = query(replace(evidence), rule, thresholds)
         found = query(evidence, rule, thresholds)
         assert found.examples() == expected.examples()

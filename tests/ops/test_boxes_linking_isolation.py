@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hem.ops import isolation
 from hem.ops.boxes import clip_boxes, ioa_matrix, iou_matrix, paired_iou, paired_iou_inclusive
-from hem.ops.isolation import expand_ranges, largest_of, overlapping_pairs, smallest_of
+from hem.ops.isolation import expand_ranges, largest_of, overlapping_pairs, overlaps_of, smallest_of
 from hem.ops.linking import assign_links, tracks_from_links
 
 
@@ -76,6 +76,11 @@ def test_pairs_found_part_by_part_are_the_same_in_the_same_order(monkeypatch, mo
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
     order = np.lexsort((whole.second, whole.offset, whole.first))
     assert len(whole) > 100 and (order == np.arange(len(whole))).all()
+    rows = np.flatnonzero(rng.uniform(size=90) < 0.6)
+    starts = np.searchsorted(frame, np.arange(31))
+    some, theirs = overlaps_of(rows, frame, starts, boxes, labels, 4), np.isin(whole.first, rows)
+    for name in ("first", "second", "offset", "iou"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[theirs])
 
 
 @given(st.integers(0, 10**6))
