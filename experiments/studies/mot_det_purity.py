@@ -22,7 +22,7 @@ from hem.mining.collect import collect_evidence
 from hem.mining.paper import PaperThresholds
 from hem.mining.run import MiningPreset, mine
 from hem.mining.sources import read_mot_text
-from hem.mining.thresholds import HemThresholds, TemporalThresholds
+from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
 from hem.ops.boxes import iou_matrix
 from hem.structures import FrameBatch, HardExample, Kind, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
@@ -37,7 +37,10 @@ COLLECT = CollectSettings(
     paper_score_threshold=(-EVERY, EVERY),
     paper_min_area=0.0,
     paper_border_margin=0.0,
+    still_s=1.0,
 )
+# as in penn_fudan_mot.py: people move and the cameras do not
+STILL = ElicitedThresholds(static_share=0.4, still_change=0.12)
 
 
 def batches(path: Path, video: VideoInfo, size: int = 16) -> Iterator[FrameBatch]:
@@ -103,6 +106,7 @@ def presets() -> dict[str, MiningPreset]:
         ),
         "temporal": MiningPreset("temporal", temporal, **more),
         "hem (no disturbed frames)": MiningPreset("hem", HemThresholds(temporal=temporal), **more),
+        "hem, still_change 0.12": MiningPreset("hem", HemThresholds(temporal, STILL), **more),
     }
     for limit in (0.03, 0.05, 0.065, 0.08, 0.12, 0.2):
         changed = TemporalThresholds(

@@ -49,7 +49,8 @@ def find_gaps(evidence: Evidence, thresholds: TemporalThresholds) -> Gaps:
         explained = index.remembered("explained", overlap, lambda: pairs.explained(overlap), room=4)
     else:
         explained = pairs.explained(t.iou_threshold)
-    use = np.flatnonzero(good & (explained < t.label_score))
+    free = (explained < t.label_score) | np.isneginf(explained)  # where every score counts, too
+    use = np.flatnonzero(good & free)
     use = use[np.argsort(tracks.of[pairs.before[use]], kind="stable")]  # ties fall to the earlier track
     chosen = use[assign_links(pairs.before[use], pairs.after[use], pairs.worth[use])]
     return Gaps(pairs.before[chosen], pairs.after[chosen], pairs.seen.of(chosen))

@@ -178,6 +178,19 @@ def test_what_a_gap_needs(more, limits, kind):
         assert found == ({kind} if kind else set())
 
 
+def test_gaps_are_filled_where_every_score_counts():
+    """As with detections of another program, whose scores have no least value."""
+    lowest = float("-inf")
+    evidence = evidence_of(track(1, 2, 5, 6))
+    every = (lowest, float("inf"))
+    collected = replace(
+        evidence.collected, floor_score=lowest, score_threshold=every, neighbour_threshold=every
+    )
+    limits = replace(LIMITS, score_threshold=lowest, neighbour_threshold=lowest, label_threshold=lowest)
+    table = query_temporal(replace(evidence, collected=collected), limits)
+    assert [e.frame_index for e in table.examples() if e.kind is Kind.HARD_POSITIVE] == [3, 4]
+
+
 def test_weights_rise_with_each_kind_of_evidence():
     def weight(rows, **more):
         table = query_temporal(evidence_of(rows, **more), replace(LIMITS, visible_share=0.1))
