@@ -159,26 +159,27 @@ class EvidenceIndex:
         )
 
     def pairs_of(self, rows: NDArray[np.int64]) -> Pairs:
-        """Plain overlaps of ``rows``, rising, within reach, between distinct frames of one shot."""
+        """Plain overlaps of ``rows``, rising, within reach, between distinct frames of one shot.
+
+        Of a short video all are kept, of a longer one those asked for are worked out anew: a video has
+        more pairs than anything else.
+        """
+        if len(self._detections) > MOST_KEPT:
+            return self._overlaps(rows)
+        kept = self._pairs
+        start, end = (np.searchsorted(kept.first, rows, side=side) for side in ("left", "right"))
+        _, at = expand_ranges(start, end)
+        return Pairs(kept.first[at], kept.second[at], kept.offset[at], kept.iou[at])
+
+    def _overlaps(self, rows: NDArray[np.int64]) -> Pairs:
         found = self._detections
         return overlaps_of(
             rows, found.frame_index, self.frame_starts, found.boxes_xyxy, self._kin, self.reach
         )
 
-    def pairs_from(self, low: int, high: int) -> Pairs:
-        """The same of rows low..high-1: of a short video kept, of a longer one worked out anew.
-
-        A video has more pairs than anything else.
-        """
-        if len(self._detections) > MOST_KEPT:
-            return self.pairs_of(np.arange(low, high))
-        here = slice(*np.searchsorted(self._pairs.first, (low, high)))
-        kept = self._pairs
-        return Pairs(kept.first[here], kept.second[here], kept.offset[here], kept.iou[here])
-
     @cached_property
     def _pairs(self) -> Pairs:
-        return self.pairs_of(np.arange(len(self._detections)))
+        return self._overlaps(np.arange(len(self._detections)))
 
     @cached_property
     def _kin(self) -> NDArray[np.int64]:

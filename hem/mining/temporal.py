@@ -144,7 +144,7 @@ def _by_frame(
     index: EvidenceIndex, strength: NDArray[np.float64], valid: NDArray[np.bool_], low: int
 ) -> NDArray[np.float64]:
     """Return float64 (n, 2 w + 1): what each neighbour frame gives n detections from row ``low`` on."""
-    pairs, width = index.pairs_from(low, low + len(valid)), valid.shape[1] // 2
+    pairs, width = index.pairs_of(np.arange(low, low + len(valid))), valid.shape[1] // 2
     cell = (pairs.first - low) * (2 * index.reach + 1) + pairs.offset  # rising, as the pairs are sorted
     best, at = Groups(cell).largest(strength[pairs.second] * pairs.iou)
     reached = np.abs(pairs.offset[at]) <= width
