@@ -17,8 +17,7 @@ from hem.mining.table import (
     as_ignored,
     detection_table,
     first_kind,
-    joined,
-    without_twice,
+    with_gaps,
 )
 from hem.mining.temporal import Steadiness, decide, negative_weight, steadiness
 from hem.mining.thresholds import (
@@ -255,10 +254,10 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     if evidence.change is not None:
         seen["change"] = evidence.change
     table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
-    gaps = gap_table(evidence, limits, "hem") if limits.max_gap else None
-    if not gaps:
+    if limits.max_gap == 0:
         return table
-    return joined(without_twice(table, as_ignored(gaps) if _labels_asked(evidence, response) else gaps))
+    gaps = gap_table(evidence, limits, "hem")
+    return with_gaps(table, as_ignored(gaps) if _labels_asked(evidence, response) else gaps)
 
 
 def _labels_asked(evidence: Evidence, response: ElicitedThresholds) -> bool:

@@ -148,19 +148,19 @@ def joined(tables: Sequence[MinedTable]) -> MinedTable:
     )
 
 
-def without_twice(table: MinedTable, gaps: MinedTable) -> list[MinedTable]:
-    """Return both, without what one of them settles for the other.
+def with_gaps(table: MinedTable, gaps: MinedTable) -> MinedTable:
+    """Return the rows of both, without what one of them settles for the other.
 
     Dropped are gap boxes whose detection is a positive already, and ignored detections (the teacher's
     own low score) that a filled gap turns into a hard positive.
     """
     if not len(gaps):
-        return [table, gaps]
+        return table
     count = int(max(table.row.max(initial=-1), gaps.row.max(initial=-1))) + 2  # row -1 reads the end
     positive = any_of(table.row[table.kind == POSITIVE], count)
     gaps = _rows(gaps, ~positive[gaps.row] | (gaps.row < 0))
     filled = any_of(gaps.row[(gaps.kind == POSITIVE) & (gaps.row >= 0)], count)
-    return [_rows(table, ~((table.kind == IGNORE) & filled[table.row])), gaps]
+    return joined([_rows(table, ~((table.kind == IGNORE) & filled[table.row])), gaps])
 
 
 def as_ignored(table: MinedTable) -> MinedTable:

@@ -25,8 +25,7 @@ from hem.mining.table import (
     MinedTable,
     detection_table,
     first_kind,
-    joined,
-    without_twice,
+    with_gaps,
 )
 from hem.mining.thresholds import TemporalThresholds, check_range
 from hem.ops.isolation import any_of
@@ -268,8 +267,9 @@ def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedT
     negative, pseudo, ignore = decide(evidence, thresholds, found)
     weights = np.where(negative, negative_weight(found, thresholds), np.clip(found.support, 0.0, 1.0))
     table = verdict_table(evidence, "temporal", (negative, pseudo, ignore), weights, found)
-    gaps = gap_table(evidence, thresholds, "temporal") if thresholds.max_gap else None
-    return joined(without_twice(table, gaps)) if gaps else table
+    if thresholds.max_gap == 0:
+        return table
+    return with_gaps(table, gap_table(evidence, thresholds, "temporal"))
 
 
 def negative_weight(found: Steadiness, thresholds: TemporalThresholds) -> NDArray[np.float64]:

@@ -70,10 +70,15 @@ def overlapping_pairs(
         order = np.lexsort((second, offset, first))
         for kept, column, kind in zip(columns, (first, second, offset, overlap), kinds, strict=True):
             kept.append(column[order].astype(kind, copy=False))
+    return _whole(columns, kinds)
+
+
+def _whole(columns: tuple[list[NDArray], ...], kinds: tuple[type, ...]) -> Pairs:
+    """Join the parts of each column and let go of them: at no time does everything lie there twice."""
     whole = []
     for kept, kind in zip(columns, kinds, strict=True):
         whole.append(np.concatenate([*kept, np.zeros(0, dtype=kind)]))
-        kept.clear()  # at no time does everything lie in memory twice
+        kept.clear()
     return Pairs(*whole)
 
 
@@ -128,6 +133,7 @@ def overlaps_of(
         frame_index, boxes_xyxy, labels, reach: as in overlapping_pairs.
         frame_starts: int64 (F + 1,), row of each frame's first detection.
     """
+    kinds = (*(np.int32,) * 3, np.float64)
     last = len(frame_starts) - 1
     low = frame_starts[np.maximum(frame_index[rows] - reach, 0)]
     high = frame_starts[np.minimum(frame_index[rows] + reach + 1, last)]
@@ -140,13 +146,9 @@ def overlaps_of(
         offset = frame_index[second] - frame_index[first]
         overlap = paired_iou(boxes_xyxy[first], boxes_xyxy[second])
         hit = (overlap > 0) & (offset != 0)
-        for kept, column in zip(columns, (first, second, offset, overlap), strict=True):
-            kept.append(column[hit].astype(np.float64 if column is overlap else np.int32))
-    whole = []
-    for kept, kind in zip(columns, (*(np.int32,) * 3, np.float64), strict=True):
-        whole.append(np.concatenate([*kept, np.zeros(0, dtype=kind)]))
-        kept.clear()
-    return Pairs(*whole)
+        for kept, column, kind in zip(columns, (first, second, offset, overlap), kinds, strict=True):
+            kept.append(column[hit].astype(kind, copy=False))
+    return _whole(columns, kinds)
 
 
 def any_of(rows: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
