@@ -60,7 +60,7 @@ def _kept(
 ) -> list[str]:
     key = {
         "version": [_VERSION, MOST_IMAGES, MOST_VIDEOS, FIRST_FRAMES, STRIDE],
-        "data": [data.digest, data.test_digest],
+        "data": [data.digest, data.heldout_digest],
         "roots": [str(getattr(part, "root", "")) for part in (data.train, data.test)],
         "videos": [[video.digest for video in videos] for videos in (mined, heldout)],
     }

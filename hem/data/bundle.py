@@ -65,6 +65,6 @@ class DataBundle:
         return digest_of({"train": self.train.digest(), "classes": list(self.class_names)})
 
     @property
-    def test_digest(self) -> str:
+    def heldout_digest(self) -> str:
         """Digest of the held-out images."""
         return digest_of({"test": self.test.digest(), "classes": list(self.class_names)})

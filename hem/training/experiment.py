@@ -238,7 +238,7 @@ class Experiment:
         key = {
             "hem": __version__,
             "checkpoint": load_checkpoint(checkpoint).digest,
-            "test": self.parts.data.test_digest,
+            "test": self.parts.data.heldout_digest,
             "heldout": [video.digest for video in self.parts.heldout],
             "floor_score": settings.floor_score,
             "decoder": self.config.video.decoder,
