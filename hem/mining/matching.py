@@ -1,17 +1,21 @@
 """The two ways a candidate is looked for in another frame: the paper's, and hem's own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.ops.template_match import Grey, best_match_opencv
+from hem.ops.template_match import Grey, best_match_opencv, ncc_of
 from hem.structures.evidence import NeighbourTable
 
 NeighbourRow = tuple[int, int, int, float, NDArray[np.float64]]
 """Of a neighbour table: candidate, offset, region, NCC, tracked box float64 (4,)."""
+MOST_PLACES = 0.6
+"""Of all places; to look at more of them one by one costs as much as to look at all."""
+SURE_NCC = 0.01
+"""Twenty times OpenCV's error at a peak; an NCC this far above a threshold passes it whoever computes it."""
 
 
 def pixel_match(
@@ -39,6 +43,50 @@ def pixel_match(
     best, x, y = best_match_opencv(template, other[y0:y1, x0:x1])
     height, width = template.shape
     return best, np.array([x0 + x, y0 + y, x0 + x + width, y0 + y + height], dtype=np.float64)
+
+
+def pixel_shows(
+    grey: Grey,
+    other: Grey,
+    box_xyxy: NDArray[np.float64],
+    margin: float,
+    size: tuple[int, int],
+    tried_xy: Iterable[tuple[int, int]],
+    elsewhere: NDArray[np.int64],
+    least: float,
+) -> bool:
+    """Whether pixel_match surely finds an NCC of ``least`` or more, and surely at none of some places.
+
+    It does if one of the places tried has it and those places have less. Surely: by SURE_NCC, which
+    OpenCV's error does not reach. False says nothing.
+
+    Args:
+        grey, other, box_xyxy, margin, size: see pixel_match.
+        tried_xy: left and top of the template, moved into the search region.
+        elsewhere: int64 (M, 4), places where the best one must not be, (x0, y0, x1, y1), ends inclusive.
+        least: the NCC to pass.
+    """
+    left, top, right, bottom = (int(value) for value in box_xyxy)
+    template = grey[top:bottom, left:right]
+    height, width = template.shape
+    x0, y0, x1, y1 = pixel_region(box_xyxy, margin, size)
+    first, last = np.array([x0, y0]), np.array([x1 - width, y1 - height])
+    low, high = np.maximum(elsewhere[:, :2], first), np.minimum(elsewhere[:, 2:], last)
+    there = (low <= high).all(axis=1)
+    low, high = low[there], high[there]
+    if (high - low + 1).prod(axis=1).sum() > MOST_PLACES * (last - first + 1).prod():
+        return False  # the whole search costs no more
+    tried = np.clip(np.array(list(tried_xy)), first, last)
+    apart = ~((tried[:, None] >= low) & (tried[:, None] <= high)).all(axis=2).any(axis=1)
+    for x, y in tried[apart].tolist():
+        best = ncc_of(template, other[y : y + height, x : x + width])
+        if best >= least + SURE_NCC:
+            parts = (
+                other[v0 : v1 + height, u0 : u1 + width]
+                for (u0, v0), (u1, v1) in zip(low.tolist(), high.tolist(), strict=True)
+            )
+            return all(best_match_opencv(template, part)[0] < best - SURE_NCC for part in parts)
+    return False
 
 
 def pixel_region(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hem.errors import HemError
 from hem.mining.index import index_of, within
 from hem.mining.table import NEGATIVE, PSEUDO, MinedTable, detection_table
-from hem.ops.boxes import area_inclusive, paired_iou_inclusive
+from hem.ops.boxes import area_inclusive, overlapping_places, paired_iou_inclusive
 from hem.ops.isolation import Pairs, any_of, overlapping_pairs
 from hem.structures import HardExample, VideoDetections
 from hem.structures.evidence import CollectSettings, Evidence
@@ -21,6 +21,9 @@ from hem.structures.video import VideoInfo
 
 Match = Callable[[int, int], tuple[float, NDArray[np.float64]] | None]
 """(row of the candidate, offset) -> (best NCC, tracked box), or None if the frame is unreadable."""
+Shows = Callable[[int, int, tuple[int, NDArray[np.float64]], NDArray[np.int64]], bool]
+"""(row, offset, (other offset, box tracked there), places int64 (M, 4)) -> True only if the best NCC at
+``offset`` surely passes, and surely none of ``places``, (x0, y0, x1, y1) with ends inclusive, has it."""
 
 
 @dataclass(frozen=True)
@@ -147,18 +150,32 @@ class PaperJudge:
         later = [step for step in steps if frame + step < self._n_frames and len(self.neighbours(row, step))]
         return earlier, later
 
-    def isolated(self, row: int, match: Match) -> tuple[bool, dict[str, float]]:
-        """Return whether both sides are isolated, and the lowest NCC of each side that was matched."""
+    def isolated(
+        self, row: int, match: Match, shows: Shows = lambda *_: False
+    ) -> tuple[bool, dict[str, float]]:
+        """Return whether both sides are isolated, and the NCC in the nearest frame matched on each.
+
+        The best place itself does not matter, only that its NCC passes and that it is none of those where
+        a neighbour would explain the candidate. Where ``shows`` knows both, all places need not be searched.
+        """
         seen: dict[str, float] = {}
+        limit = self._thresholds.iou_threshold
         for name, side in zip(("ncc_before", "ncc_after"), self.offsets(row), strict=True):
+            nearest: tuple[int, NDArray[np.float64]] | None = None
             for offset in side:
+                if nearest:
+                    sides = nearest[1][2:] - nearest[1][:2]
+                    places = overlapping_places(self.neighbours(row, offset), sides, limit)
+                    if shows(row, offset, nearest, places):
+                        continue
                 found = match(row, offset)
                 if found is None or found[0] < self._thresholds.ncc_threshold:
                     return False, seen
                 overlap = paired_iou_inclusive(self.neighbours(row, offset), found[1][None, :])
-                if (overlap > self._thresholds.iou_threshold).any():
+                if (overlap > limit).any():
                     return False, seen
-                seen[name] = min(seen.get(name, 1.0), found[0])
+                if nearest is None:
+                    nearest, seen[name] = (offset, found[1]), found[0]
         return True, seen
 
 
@@ -174,7 +191,8 @@ def paper_table(
     Args:
         detections, work: what was mined.
         negatives: int64 (M,), rows of the hard negatives.
-        before, after: float64 (M,), lowest NCC on each side; NaN where no frame had to be matched.
+        before, after: float64 (M,), NCC in the nearest frame that had to be matched on each side; NaN where
+            none had to.
     """
     frame = detections.frame_index
     chosen = any_of(frame[negatives], detections.n_frames)
@@ -218,10 +236,19 @@ def query_paper(evidence: Evidence, thresholds: PaperThresholds) -> MinedTable:
     found = table.find(rows[:, None], offsets[None, :])
     passes = (found >= 0) & ~explained[found] & (ncc[found] >= thresholds.ncc_threshold)
     isolated = np.asarray((passes | ~needed).all(axis=1))
-    seen = np.where(needed, ncc[found], np.inf)[isolated]
-    sides = [side.min(axis=1) for side in np.split(seen, 2, axis=1)]
-    before, after = (np.where(np.isinf(side), np.nan, side) for side in sides)
+    before, after = (
+        _nearest(asked, seen)
+        for asked, seen in zip(
+            np.split(needed[isolated], 2, axis=1), np.split(ncc[found][isolated], 2, axis=1), strict=True
+        )
+    )
     return paper_table(detections, work, rows[isolated], before, after)
+
+
+def _nearest(asked: NDArray[np.bool_], seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return of each row the first of ``seen`` that was asked for, NaN where none was."""
+    first = seen[np.arange(len(seen)), asked.argmax(axis=1)]
+    return np.where(asked.any(axis=1), first, np.nan)
 
 
 def mine_paper(evidence: Evidence, thresholds: PaperThresholds) -> list[HardExample]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.matching import pixel_match, pixel_region
+from hem.mining.matching import pixel_match, pixel_region, pixel_shows
 from hem.mining.paper import PaperJudge, PaperThresholds, PaperWork, paper_table, paper_work
 from hem.mining.table import MinedTable
 from hem.structures import VideoDetections
@@ -92,6 +92,19 @@ def stream_paper(
         box = detections.boxes_xyxy[row]
         return pixel_match(held[frame], held[frame + offset], box, thresholds.search_margin, size)
 
+    def shows(
+        row: int, offset: int, nearest: tuple[int, NDArray[np.float64]], elsewhere: NDArray[np.int64]
+    ) -> bool:
+        """Look where it would be if it went on as it did to the nearest frame, or stayed."""
+        frame, box = int(detections.frame_index[row]), detections.boxes_xyxy[row]
+        if frame not in held or frame + offset not in held:
+            return False
+        corner = box[:2].astype(np.int64)
+        moved = np.rint((nearest[1][:2] - corner) * (offset / nearest[0])).astype(np.int64)
+        tried = dict.fromkeys((tuple((corner + moved).tolist()), tuple(corner.tolist())))
+        pictures, margin = (held[frame], held[frame + offset]), thresholds.search_margin
+        return pixel_shows(*pictures, box, margin, size, tried, elsewhere, thresholds.ncc_threshold)
+
     verdicts: dict[int, dict[str, float]] = {}
     waiting = deque(work.undecided.tolist())
     asked: deque[tuple[int, Future[tuple[bool, dict[str, float]]]]] = deque()
@@ -115,11 +128,11 @@ def stream_paper(
             # a frame whose neighbours are all here is matched while later ones are being decoded
             while waiting and detections.frame_index[waiting[0]] + reach <= frame:
                 row = waiting.popleft()
-                asked.append((row, pool.submit(judge.isolated, row, match)))
+                asked.append((row, pool.submit(judge.isolated, row, match, shows)))
             settle(8 * threads)
             if not waiting:
                 break
-        asked.extend((row, pool.submit(judge.isolated, row, match)) for row in waiting)
+        asked.extend((row, pool.submit(judge.isolated, row, match, shows)) for row in waiting)
         waiting.clear()
         settle(0)
     negatives = np.array(sorted(verdicts), dtype=np.int64)

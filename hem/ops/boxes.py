@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDING = 1e-6
 Boxes = NDArray[np.float64]
 
 
@@ -64,3 +65,26 @@ def clip_boxes(boxes_xyxy: Boxes, width: int, height: int) -> Boxes:
     """Return boxes cut to [0, width] x [0, height]."""
     limit = np.array([width, height, width, height], dtype=np.float64)
     return np.clip(boxes_xyxy, 0.0, limit)
+
+
+def overlapping_places(
+    boxes_xyxy: Boxes, sides: NDArray[np.float64], iou_threshold: float
+) -> NDArray[np.int64]:
+    """Return where the corner of another box must lie to overlap one of these by more than a threshold.
+
+    Args:
+        boxes_xyxy: float64 (N, 4).
+        sides: float64 (2,), right - left and bottom - top of the other box.
+        iou_threshold: >= 0, of paired_iou_inclusive.
+
+    Returns:
+        int64 (M, 4), M <= N rectangles (x0, y0, x1, y1), ends inclusive, of whole left and top corners.
+        They hold every such place, and some others; boxes that no place reaches have none.
+    """
+    own = np.asarray(sides, dtype=np.float64) + 1  # as inclusive pixels count
+    most = np.minimum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] + 1, own)  # that can be common
+    needed = iou_threshold / (1 + iou_threshold) * (area_inclusive(boxes_xyxy) + own.prod())
+    least = needed[:, None] / most[:, ::-1]  # common part of one side, if the other's is as large as can be
+    low, high = boxes_xyxy[:, :2] + least - own, boxes_xyxy[:, 2:] + 1 - least
+    places = np.concatenate([np.floor(low - _ROUNDING), np.ceil(high + _ROUNDING)], axis=1)
+    return places[(least <= most + _ROUNDING).all(axis=1)].astype(np.int64)

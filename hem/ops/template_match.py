@@ -26,6 +26,21 @@ def best_match_opencv(template: Grey, region: Grey) -> tuple[float, int, int]:
     return float(best), int(place[0]), int(place[1])
 
 
+def ncc_of(one: Grey, other: Grey) -> float:
+    """Return the NCC of two pictures of one size, float64; 0 where one has hardly any contrast.
+
+    Hardly any: a standard deviation below two grey levels, where OpenCV's own error is no longer small.
+    """
+    a, b = one.astype(np.float64).ravel(), other.astype(np.float64).ravel()
+    a -= a.mean()
+    b -= b.mean()
+    # einsum stays in this thread; a product by BLAS would wake others for so little
+    energy = float(np.einsum("i,i", a, a)), float(np.einsum("i,i", b, b))
+    if min(energy) < 4.0 * len(a):
+        return 0.0
+    return float(np.einsum("i,i", a, b)) / (energy[0] * energy[1]) ** 0.5
+
+
 def ncc_maps(templates: Tensor, regions: Tensor) -> Tensor:
     """Return the NCC of each template at every place of its region.
 

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hem.ops import isolation
-from hem.ops.boxes import clip_boxes, ioa_matrix, iou_matrix, paired_iou, paired_iou_inclusive
+from hem.ops.boxes import (
+    clip_boxes,
+    ioa_matrix,
+    iou_matrix,
+    overlapping_places,
+    paired_iou,
+    paired_iou_inclusive,
+)
 from hem.ops.isolation import expand_ranges, largest_of, overlapping_pairs, overlaps_of, smallest_of
 from hem.ops.linking import assign_links, tracks_from_links
 
@@ -102,3 +109,23 @@ def test_tracks_are_numbered_by_their_first_item():
     assert tracks_from_links(np.array([1, 3]), np.array([3, 4]), 5).tolist() == [0, 1, 2, 1, 1]
     assert tracks_from_links(np.array([], dtype=int), np.array([], dtype=int), 0).tolist() == []
     assert assign_links(np.array([], dtype=int), np.array([], dtype=int), np.array([])).tolist() == []
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.5, 0.9])
+def test_overlapping_places_hold_every_place_that_overlaps(threshold):
+    rng = np.random.default_rng(int(threshold * 10))
+    inside = 0
+    for _ in range(20):
+        corner = rng.uniform(0, 40, (1, 2))
+        box = np.concatenate([corner, corner + rng.uniform(0, 30, (1, 2))], axis=1)
+        sides = np.maximum(1, np.rint((box[0, 2:] - box[0, :2]) * rng.choice([0.5, 1.0, 1.0, 1.6], 2)))
+        x, y = (axis.ravel() for axis in np.meshgrid(np.arange(-40, 90), np.arange(-40, 90)))
+        others = np.stack([x, y, x + sides[0], y + sides[1]], axis=1).astype(np.float64)
+        hits = paired_iou_inclusive(others, box) > threshold
+        found = np.zeros(len(x), dtype=bool)
+        for x0, y0, x1, y1 in overlapping_places(box, sides, threshold):
+            found |= (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
+        assert found[hits].all()
+        assert found.sum() < len(x) / 2
+        inside += hits.sum()
+    assert inside > 0
