@@ -67,7 +67,7 @@ def evidence_from(
         found = read_detections(path, video, source, class_names)
         with data.source(video, grey=True) as frames:
             evidence = collect_evidence(
-                counted(frames, show),
+                counted(frames.grey_batches(), show),
                 found,
                 None,
                 settings,

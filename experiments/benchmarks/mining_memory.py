@@ -70,7 +70,7 @@ def child(folder: Path) -> None:
     videos = scan_videos(folder / "long.mp4").videos
     found = read_detections(folder / "long.txt", videos[0])
     with open_source(videos[0], batch_size=16, grey=True) as source:
-        frames = collect_evidence(source, found, settings=COLLECT).detections.n_frames
+        frames = collect_evidence(source.grey_batches(), found, settings=COLLECT).detections.n_frames
     collected = peak()
     mine_videos(videos, Hem(), detections=folder / "long.txt", collect=COLLECT, output_dir=folder / "out")
     print(json.dumps({"frames": frames, "collect": collected, "whole": peak()}))

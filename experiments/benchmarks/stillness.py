@@ -44,7 +44,7 @@ def collecting(video: VideoInfo, found: VideoDetections, settings: CollectSettin
 
     def run() -> object:
         with open_source(video, batch_size=16, grey=True) as source:
-            return collect_evidence(source, found, settings=settings)
+            return collect_evidence(source.grey_batches(), found, settings=settings)
 
     return run
 

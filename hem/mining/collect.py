@@ -24,7 +24,7 @@ from hem.mining.needs import Stretch, box_reach, is_open, pixel_reach
 from hem.mining.stillness import StillnessMeter
 from hem.ops.isolation import expand_ranges
 from hem.ops.template_match import Grey
-from hem.structures import Detections, FrameBatch, VideoDetections, VideoInfo
+from hem.structures import Detections, FrameBatch, GreyBatch, GreyPicture, VideoDetections, VideoInfo
 from hem.structures.evidence import (
     BOX_REGION,
     PIXEL_REGION,
@@ -72,7 +72,7 @@ class _Boxes(NamedTuple):
 class _Frame:
     index: int
     time_s: float
-    grey: Grey
+    grey: GreyPicture
     found: _Boxes
     cut_before: bool
     duplicate: bool
@@ -90,7 +90,7 @@ def grey_of(picture: Tensor) -> Grey:
 
 
 def collect_evidence(
-    frames: Iterable[FrameBatch],
+    frames: Iterable[FrameBatch] | Iterable[GreyBatch],
     detections: VideoDetections | None = None,
     detect: Detect | None = None,
     settings: CollectSettings | None = None,
@@ -105,7 +105,8 @@ def collect_evidence(
     """Collect the evidence of one video in one forward pass, in memory that its length doesn't change.
 
     Args:
-        frames: decoded frames of one video, in order; grey ones will do where ``detections`` are given.
+        frames: decoded frames of one video, in order; grey ones will do where ``detections`` are given, and
+            cost least as GreyBatch, of which only the parts needed are made.
         detections: made elsewhere, down to any floor; their number of frames is the video's.
         detect: the detector, asked where ``detections`` is None: uint8 (B, 3, H, W) to one Detections
             a frame, in pixels of the frame.
@@ -165,13 +166,14 @@ class _Collector:
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def push(self, batch: FrameBatch, given: VideoDetections | None) -> None:
+    def push(self, batch: FrameBatch | GreyBatch, given: VideoDetections | None) -> None:
         """Take the next frames."""
         if self._video is None:
-            height, width = batch.frames.shape[2:]
+            shape = batch.frames.shape[2:] if isinstance(batch, FrameBatch) else batch.pictures[0].shape
+            height, width = shape
             self._video = replace(batch.video, width=int(width), height=int(height))
         if given is None:
-            assert self._detect is not None
+            assert self._detect is not None and isinstance(batch, FrameBatch)
             answers = self._detect(batch.frames)
             if len(answers) != len(batch):
                 raise HemError(f"the detector gave {len(answers)} answers for {len(batch)} frames")
@@ -188,22 +190,26 @@ class _Collector:
                 kept = replace(kept, frame_index=index, time_s=time_s, video_id=self._video.video_id)
                 self._found.append(kept)
                 found = _Boxes(kept.boxes_xyxy.numpy(), kept.scores.numpy(), kept.labels.numpy())
-            self._take(index, time_s, batch.frames[at], found)
+            if isinstance(batch, FrameBatch):
+                kept_picture = batch.frames[at] if self._elicit is not None else None
+                self._take(index, time_s, grey_of(batch.frames[at]), found, kept_picture)
+            else:
+                self._take(index, time_s, batch.pictures[at], found, None)
         while len(self._held) - self._decided >= BLOCK + self._settings.reach:
             self._decide(BLOCK)
 
-    def _take(self, index: int, time_s: float, picture: Tensor, found: _Boxes) -> None:
-        grey = grey_of(picture)
+    def _take(
+        self, index: int, time_s: float, grey: GreyPicture, found: _Boxes, picture: Tensor | None
+    ) -> None:
         cut, duplicate = self._flagger.push(grey, time_s)
         if cut or index != self.next_index:
             self._shot += 1
         self._read.append(index)
         self._times_s.append(time_s)
         self._flags.append(_CUT * cut + _DUPLICATE * duplicate)
-        kept = picture if self._elicit is not None else None
         first_row = self._n_rows
         self._stillness.push(time_s, self._shot, duplicate, grey, first_row, found.boxes_xyxy)
-        self._held.append(_Frame(index, time_s, grey, found, cut, duplicate, self._shot, first_row, kept))
+        self._held.append(_Frame(index, time_s, grey, found, cut, duplicate, self._shot, first_row, picture))
         self._n_rows += len(found)
         self.next_index = index + 1
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.errors import HemError
+from hem.ops.thinning import thinned
+from hem.structures import GreyPicture
 
 _THUMB = (64, 48)  # width, height: enough for structure, too little for noise and small objects
 _SAMPLE_POINTS = 240 * 180  # about as many are looked at, thinned and never averaged: noise must stay
@@ -68,7 +70,7 @@ class FrameFlagger:
         self._shape: tuple[int, ...] = ()
         self._time_s = -math.inf
 
-    def push(self, grey: NDArray[np.uint8], time_s: float) -> tuple[bool, bool]:
+    def push(self, grey: GreyPicture, time_s: float) -> tuple[bool, bool]:
         """Take the next frame and return (cut_before, duplicate).
 
         Args:
@@ -83,13 +85,15 @@ class FrameFlagger:
         Raises:
             HemError: if the array has another shape or dtype, or time does not go on.
         """
-        if grey.ndim != 2 or grey.dtype != np.uint8 or 0 in grey.shape:
-            raise HemError(f"frame flags: a frame must be uint8 (H, W), got {grey.dtype} {grey.shape}")
+        if len(grey.shape) != 2 or 0 in grey.shape:
+            raise HemError(f"frame flags: a frame must be uint8 (H, W), got one of shape {grey.shape}")
         if not time_s > self._time_s:
             raise HemError(f"frame flags: time {time_s} s does not follow {self._time_s} s")
         self._time_s = time_s
-        step = max(1, round(math.sqrt(grey.size / _SAMPLE_POINTS)))
-        sample = np.ascontiguousarray(grey[::step, ::step])
+        step = max(1, round(math.sqrt(math.prod(grey.shape) / _SAMPLE_POINTS)))
+        sample = thinned(grey, step)
+        if sample.dtype != np.uint8:
+            raise HemError(f"frame flags: a frame must be uint8 (H, W), got {sample.dtype}")
         resized = self._shape not in ((), grey.shape)
         self._shape = grey.shape
         if resized:

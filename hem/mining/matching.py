@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.ops.template_match import Grey, best_match_opencv, ncc_of
+from hem.structures import GreyPicture
 from hem.structures.evidence import NeighbourTable
 
 NeighbourRow = tuple[int, int, int, float, NDArray[np.float64]]
@@ -19,8 +20,8 @@ SURE_NCC = 0.01
 
 
 def pixel_match(
-    grey: Grey,
-    other: Grey,
+    grey: GreyPicture,
+    other: GreyPicture,
     box_xyxy: NDArray[np.float64],
     margin: float,
     size: tuple[int, int],
@@ -116,7 +117,7 @@ class BoxTemplate:
     The part of the box outside the frame is not matched.
     """
 
-    def __init__(self, grey: Grey, box_xyxy: NDArray[np.float64], margin: float, side: int) -> None:
+    def __init__(self, grey: GreyPicture, box_xyxy: NDArray[np.float64], margin: float, side: int) -> None:
         height, width = grey.shape
         left, top = np.floor(np.clip(box_xyxy[:2], 0, (width, height))).astype(int)
         right, bottom = np.ceil(np.clip(box_xyxy[2:], 0, (width, height))).astype(int)
@@ -130,7 +131,7 @@ class BoxTemplate:
         if self.usable:
             self._template = shrink(grey[top:bottom, left:right], self._factor)
 
-    def find(self, other: Grey) -> tuple[float, NDArray[np.float64]]:
+    def find(self, other: GreyPicture) -> tuple[float, NDArray[np.float64]]:
         """Return (best NCC, box of the template's size at the best place, float64 (4,))."""
         height, width = other.shape
         x, y = self._origin

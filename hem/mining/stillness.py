@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.mining.matching import shrink
-from hem.ops.template_match import Grey
+from hem.structures import GreyPicture
 
 LONG_SIDE = 256  # pixels of the reduced picture; 192 to 384 tell the two apart equally well
 LEVELS = 16  # grey levels that noise and compression stay below
@@ -66,7 +66,7 @@ class StillnessMeter:
         time_s: float,
         shot: int,
         duplicate: bool,
-        grey: Grey,
+        grey: GreyPicture,
         first_row: int,
         boxes_xyxy: NDArray[np.float64],
     ) -> None:
@@ -89,7 +89,7 @@ class StillnessMeter:
         if not sampled and not len(boxes_xyxy):
             return
         scale = min(1.0, LONG_SIDE / max(grey.shape))
-        picture = shrink(grey, scale).astype(np.int16)
+        picture = shrink(grey[:, :], scale).astype(np.int16)
         if sampled:
             self._slot = slot
             self._samples.append((time_s, shot, picture))

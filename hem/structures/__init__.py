@@ -2,6 +2,7 @@
 
 from hem.structures.detections import Detections, VideoDetections
 from hem.structures.examples import HardExample, Kind
+from hem.structures.grey import GreyBatch, GreyPicture
 from hem.structures.rulings import Answer, Drop, Place, Rulings, Verdict
 from hem.structures.target import Batch, LabelledImage, Target
 from hem.structures.truth import VideoTruth
@@ -14,6 +15,8 @@ __all__ = [
     "Drop",
     "FrameBatch",
     "FrameGap",
+    "GreyBatch",
+    "GreyPicture",
     "HardExample",
     "Kind",
     "LabelledImage",

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,11 +15,12 @@ from hem.detectors.protocol import Detector
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
 from hem.mining.elicited import elicit
-from hem.structures import Detections, FrameBatch, VideoInfo
+from hem.structures import Detections, FrameBatch, GreyBatch, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.training.video_data import VideoData
 from hem.video.stream import shard_videos
 
+Counted = TypeVar("Counted", FrameBatch, GreyBatch)
 FrameReport = Callable[[int], None]
 """Called with the frames done so far, over all videos."""
 
@@ -100,7 +102,7 @@ def _one(
         )
 
 
-def counted(batches: Iterable[FrameBatch], report: Callable[[int], object]) -> Iterator[FrameBatch]:
+def counted(batches: Iterable[Counted], report: Callable[[int], object]) -> Iterator[Counted]:
     """Pass batches through, telling ``report`` how many frames were dealt with."""
     done = 0
     for batch in batches:

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from hem.errors import HemError
+from hem.video.planar import IN_THIS_THREAD, PlanarGrey, suits
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, RawGap, Selection
 
 # Containers that store no presentation times: AVI gives decoding order instead, raw streams nothing.
@@ -23,8 +24,6 @@ _WITHOUT_TIMES = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "obu", "i
 # has none within this time (x264's default is 250 frames) is believed again, or it would be lost.
 MAX_DOUBT_S = 10.0
 _MAX_ERRORS_IN_A_ROW = 200
-# Conversion has threads of its own since PyAV 17; they only get in the way of those that decode.
-_IN_THIS_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,7 @@ class PyavReader(FrameReader):
         self._turns = 0
         self._size: tuple[int, int] | None = None
         self._converter = VideoReformatter()  # kept: setting one up costs more than using it
+        self._suits: dict[tuple[object, ...], bool] = {}
 
     def _open(self, threads: int) -> None:
         self._container = _open(self.path)
@@ -260,7 +260,7 @@ class PyavReader(FrameReader):
             return None
         return float(frame.pts * frame.time_base)
 
-    def _pixels(self, frame: av.VideoFrame, index: int) -> NDArray[np.uint8] | None:
+    def _pixels(self, frame: av.VideoFrame, index: int) -> NDArray[np.uint8] | PlanarGrey | None:
         if self._size is None:
             self._size = (frame.width, frame.height)
             self._turns = round(frame.rotation / 90) % 4
@@ -270,14 +270,22 @@ class PyavReader(FrameReader):
             note = f"frame size changes at frame {index}: scaled to {self._size[0]}x{self._size[1]}"
             if not any(known.startswith("frame size changes") for known in self.notes):
                 self.notes.append(note)
+        elif self.planar and not self._turns and self._suited(frame):
+            return PlanarGrey(frame)
         width, height = self._size
         try:
-            shown = self._converter.reformat(frame, width, height, "rgb24", **_IN_THIS_THREAD)
+            shown = self._converter.reformat(frame, width, height, "rgb24", **IN_THIS_THREAD)
         except (av.FFmpegError, ValueError) as error:
             raise DecoderFailed(f"frames in {frame.format.name} cannot be made RGB ({error})") from None
         plane = shown.planes[0]
         pixels = np.ndarray((height, width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
         return np.rot90(pixels, self._turns) if self._turns else pixels
+
+    def _suited(self, frame: av.VideoFrame) -> bool:
+        kind = (frame.format.name, frame.colorspace, frame.color_range)
+        if kind not in self._suits:
+            self._suits[kind] = suits(frame)
+        return self._suits[kind]
 
     def close(self) -> None:
         """Close the file."""

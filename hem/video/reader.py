@@ -98,9 +98,12 @@ class FrameReader(ABC):
         error: why reading ended before the video did, naming the file; None if it did not.
         n_frames: frames of the video, lost ones included; None before its end was reached.
         timed: times are final already (TimeKeeper is not applied again).
+        planar: may be set before the first frame is asked for: ``pixels`` may then be a LazyGrey, which
+            stays valid, from readers that can make one.
     """
 
     timed = False
+    planar = False
 
     def __init__(self, path: str, fps: float, selection: Selection) -> None:
         self.path = path
@@ -233,6 +236,7 @@ class ChainReader(FrameReader):
         """See FrameReader.frames."""
         while self._reader is not None:
             reader = self._reader
+            reader.planar = self.planar
             try:
                 for frame in timed_frames(reader):
                     if frame.pixels is not None or frame.frame_index >= self._reached:

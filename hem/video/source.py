@@ -3,19 +3,19 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator
 from functools import partial
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeVar, cast, get_args
 
-import cv2
-import numpy as np
 import torch
 
 from hem.errors import HemError
-from hem.structures import FrameBatch, FrameGap, VideoInfo, VideoReport
+from hem.structures import FrameBatch, FrameGap, GreyBatch, VideoInfo, VideoReport
+from hem.video.grouping import FrameGroup, Where, everywhere, grey_picture
 from hem.video.guarded import GuardedReader
 from hem.video.image_folder_source import ImageFolderReader
 from hem.video.reader import ChainReader, FrameReader, RawFrame, Selection, load_reader, timed_frames
@@ -30,15 +30,7 @@ PYAV = "hem.video.pyav_source:PyavReader"
 TORCHCODEC = "hem.video.torchcodec_source:TorchcodecReader"
 _CPU_CHAIN = {"auto": (PYAV,), "pyav": (PYAV,), "decord": (DECORD, PYAV), "torchcodec": (TORCHCODEC, PYAV)}
 
-Part = tuple[int, int, int, int]
-Where = Callable[[int], Sequence[Part] | None]
-"""From a frame's number to the parts of it that are wanted; None = all of it."""
-
 _log = logging.getLogger(__name__)
-
-
-def _whole(frame_index: int) -> None:
-    return None
 
 
 class FrameSource:
@@ -54,7 +46,8 @@ class FrameSource:
         batch_size: frames in a batch, >= 1; only the last one may be smaller.
         device: where batches are put.
         prefetch: batches decoded ahead in a thread, 0 for none. More takes memory, not time.
-        grey: give frames as uint8 (B, 1, H, W), by OpenCV's conversion, made where the pixels are fresh.
+        grey: give frames as uint8 (B, 1, H, W), by OpenCV's conversion, made where the pixels are fresh;
+            or, by ``grey_batches``, made where they are looked at.
         grey_where: gives for a frame number the parts (x0, y0, x1, y1) of its grey picture that anyone
             will look at, in pixels inside the frame, ends exclusive; the rest stays 0. None = all of it.
 
@@ -80,18 +73,32 @@ class FrameSource:
         self._batch_size = batch_size
         self._device = device
         self._prefetch = prefetch
-        self._grey = (grey_where or _whole) if grey else None
+        self._grey = (grey_where or everywhere) if grey else None
+        reader.planar = grey
         self.times_s: dict[int, float] = {}
         self._started = False
-        self._iterator: Generator[FrameBatch, None, None] | None = None
+        self._iterator: Generator[Any, None, None] | None = None
 
     def __iter__(self) -> Iterator[FrameBatch]:
+        return self._start(self._batches())
+
+    def grey_batches(self) -> Iterator[GreyBatch]:
+        """Return the frames in grey, made only where they are looked at if the decoder can do so.
+
+        Raises:
+            HemError: if the source was not opened with ``grey``.
+        """
+        if self._grey is None:
+            raise HemError(f"{self.video.video_id}: grey pictures need a source opened with grey=True")
+        return self._start(self._grey_batches())
+
+    def _start(self, batches: "Generator[Item, None, None]") -> "Generator[Item, None, None]":
         if self._started:
             raise RuntimeError(f"{self.video.video_id}: a frame source is read once; open another one")
         self._started = True
-        batches = self._batches()
-        self._iterator = ahead(batches, self._prefetch) if self._prefetch else batches
-        return self._iterator
+        iterator = ahead(batches, self._prefetch) if self._prefetch else batches
+        self._iterator = iterator
+        return iterator
 
     def report(self) -> VideoReport:
         """Return how reading went; ``video.n_frames`` is None unless the end was reached."""
@@ -130,87 +137,36 @@ class FrameSource:
         self.close()
 
     def _batches(self) -> Generator[FrameBatch, None, None]:
-        group = _Group(self.video, self._batch_size, self._device, self._grey)
-        for frame in timed_frames(self._reader):
-            self.times_s[frame.frame_index] = float(frame.time_s or 0.0)
-            if frame.pixels is not None and group.add(frame):
+        group = FrameGroup(self.video, self._batch_size, self._device, self._grey)
+        for frame in self._frames():
+            if group.add(frame):
                 yield group.batch()
         if len(group):
             yield group.batch()
+
+    def _grey_batches(self) -> Generator[GreyBatch, None, None]:
+        frames = self._frames()
+        while part := [
+            (grey_picture(frame.pixels), frame.frame_index, float(frame.time_s or 0.0))
+            for frame in islice(frames, self._batch_size)
+        ]:
+            yield GreyBatch(self.video, *zip(*part, strict=True))
+
+    def _frames(self) -> Iterator[RawFrame]:
+        """Yield the frames selected."""
+        for frame in timed_frames(self._reader):
+            self.times_s[frame.frame_index] = float(frame.time_s or 0.0)
+            if frame.pixels is not None:
+                yield frame
         for note in self._reader.notes:
             _log.info("%s: %s", self.video.video_id, note)
 
 
-class _Group:
-    """Collects frames into one array until a batch is full."""
-
-    def __init__(self, video: VideoInfo, size: int, device: torch.device, grey: Where | None) -> None:
-        self._video, self._size, self._device, self._grey = video, size, device, grey
-        self._clear()
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def _clear(self) -> None:
-        self._indices: list[int] = []
-        self._times: list[float] = []
-        self._buffer: Any = None
-
-    def add(self, frame: RawFrame) -> bool:
-        """Copy a frame in; True when the batch is full."""
-        if self._grey is not None:
-            self._add_grey(frame.pixels, self._grey(frame.frame_index))
-        else:
-            self._add_colour(frame.pixels)
-        self._indices.append(frame.frame_index)
-        self._times.append(float(frame.time_s or 0.0))
-        return len(self._indices) == self._size
-
-    def _add_grey(self, pixels: Any, parts: Sequence[Part] | None) -> None:  # noqa: ANN401
-        if isinstance(pixels, torch.Tensor):
-            pixels = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
-        height, width = pixels.shape[:2]
-        if self._buffer is None:  # zeros cost nothing: pages nobody writes to are never touched
-            self._buffer = np.zeros((self._size, height, width, 1), dtype=np.uint8)
-        plane = self._buffer[len(self._indices), :, :, 0]
-        if parts is None or sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in parts) >= width * height:
-            parts = ((0, 0, width, height),)  # parts that overlap much cost more than the whole
-        for x0, y0, x1, y1 in parts:
-            # every pixel is converted for itself, so a part is what the whole would give there
-            plane[y0:y1, x0:x1] = cv2.cvtColor(pixels[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY)
-
-    def _add_colour(self, pixels: Any) -> None:  # noqa: ANN401
-        if self._buffer is None:
-            shape = (self._size, *pixels.shape)
-            on_gpu = isinstance(pixels, torch.Tensor)
-            self._buffer = (
-                torch.empty(shape, dtype=torch.uint8, device=pixels.device)
-                if on_gpu
-                else np.empty(shape, dtype=np.uint8)
-            )
-        elif isinstance(self._buffer, torch.Tensor) and not isinstance(pixels, torch.Tensor):
-            pixels = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)  # the GPU gave up midway
-        self._buffer[len(self._indices)] = pixels
-
-    def batch(self) -> FrameBatch:
-        """Return what was collected and start anew."""
-        pixels = self._buffer[: len(self._indices)]
-        if isinstance(pixels, np.ndarray):
-            pixels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        batch = FrameBatch(
-            self._video,
-            pixels.to(self._device),
-            torch.tensor(self._indices, dtype=torch.int64),
-            torch.tensor(self._times, dtype=torch.float64),
-        )
-        self._clear()
-        return batch
-
-
 _END = object()
+Item = TypeVar("Item")
 
 
-def ahead(batches: Generator[FrameBatch, None, None], depth: int) -> Generator[FrameBatch, None, None]:
+def ahead(batches: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
     """Yield the same batches, up to ``depth`` of them made ahead in a thread.
 
     An exception of the thread is raised here, after the batches before it. Closing the iterator
@@ -245,8 +201,7 @@ def ahead(batches: Generator[FrameBatch, None, None], depth: int) -> Generator[F
         while (item := ready.get()) is not _END:
             if isinstance(item, BaseException):
                 raise item
-            assert isinstance(item, FrameBatch)
-            yield item
+            yield cast(Item, item)
     finally:
         stop.set()
         thread.join()

@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from hem.errors import HemError
-from hem.structures import VideoInfo
+from hem.mining.collect import collect_evidence
+from hem.ops.thinning import thinned
+from hem.structures import VideoDetections, VideoInfo
+from hem.structures.evidence import BOX_REGION, PIXEL_REGION, CollectSettings
 from hem.video.manifest import frames_as_video, probe
+from hem.video.planar import PlanarGrey
 from hem.video.source import FrameSource, open_source
 from hem.video.writer import write_video
 
@@ -267,3 +271,80 @@ def test_written_frames_come_back(tmp_path: Path) -> None:
     _, times, pixels = read(open_source(info))
     assert np.abs(pixels[:, :, 0, 0].astype(int) - np.array([[k * 40] * 3 for k in range(6)])).max() <= 3
     assert times == pytest.approx([k / 12.5 for k in range(6)])
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"rotation": 90}, {"height": 49, "width": 65}, {"height": 178, "width": 200}]
+)
+def test_grey_pictures_made_on_demand_are_the_colour_frames_converted(
+    make_video: MakeVideo, settings: dict[str, str], more: dict[str, int]
+) -> None:
+    info = probe(make_video(n=4, **more))
+    whole = read(open_source(info, batch_size=3, grey=True, **settings))
+    with open_source(info, batch_size=3, grey=True, **settings) as source:
+        batches = list(source.grey_batches())
+    assert [len(batch) for batch in batches] == [3, 1]
+    assert [k for batch in batches for k in batch.frame_indices] == whole[0]
+    assert [t for batch in batches for t in batch.times_s] == whole[1]
+    pictures = [picture for batch in batches for picture in batch.pictures]
+    rng = np.random.default_rng(0)
+    for picture, expected in zip(pictures, whole[2][:, 0], strict=True):
+        assert picture.shape == expected.shape
+        for step in (1, 2, 3, 5):
+            assert (thinned(picture, step) == thinned(expected, step)).all()
+        for _ in range(12):  # at first parts, later the whole that is kept
+            y, x = (np.sort(rng.choice(side + 1, 2, replace=False)) for side in expected.shape)
+            where = slice(y[0], y[1]), slice(x[0], x[1])
+            assert (picture[where] == expected[where]).all()
+        assert (picture[:, :] == expected).all()
+
+
+def test_grey_on_demand_is_made_in_parts_where_the_decoder_gives_planes(make_video: MakeVideo) -> None:
+    with open_source(probe(make_video(n=2, height=178, width=200)), decoder="pyav", grey=True) as source:
+        (batch,) = source.grey_batches()
+    assert all(isinstance(picture, PlanarGrey) for picture in batch.pictures)
+
+
+def test_pictures_whose_parts_come_out_otherwise_are_made_whole(
+    make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build of FFmpeg that converts parts in another way must not change an answer."""
+    made = PlanarGrey._made
+    monkeypatch.setattr(PlanarGrey, "_made", lambda self, *planes: made(self, *planes) ^ 1)
+    with open_source(probe(make_video(n=2, height=178, width=200)), decoder="pyav", grey=True) as source:
+        (batch,) = source.grey_batches()
+    assert not any(isinstance(picture, PlanarGrey) for picture in batch.pictures)
+
+
+def test_grey_batches_need_a_grey_source(make_video: MakeVideo) -> None:
+    with open_source(probe(make_video(n=2))) as source, pytest.raises(HemError, match="grey=True"):
+        source.grey_batches()
+
+
+@pytest.mark.parametrize("still_s", [0.0, 0.2])
+def test_evidence_is_the_same_from_whole_frames_and_from_parts(make_video: MakeVideo, still_s: float) -> None:
+    info = probe(make_video(n=30, height=178, width=200))
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(0, 120, (60, 2))
+    found = VideoDetections(
+        video=info,
+        frame_index=np.repeat(np.arange(30), 2),
+        boxes_xyxy=np.concatenate([corner, corner + rng.uniform(20, 60, (60, 2))], axis=1),
+        scores=rng.uniform(0.3, 0.9, 60),
+        labels=np.ones(60, dtype=np.int64),
+        frame_times_s=np.arange(30) / info.fps,
+    )
+    settings = CollectSettings(
+        search_margin=30.0, paper_min_area=0.0, paper_border_margin=0.0, still_s=still_s
+    )
+    evidence = []
+    for way in (iter, FrameSource.grey_batches):
+        with open_source(info, grey=True) as source:
+            evidence.append(collect_evidence(way(source), found, settings=settings))
+    one, other = evidence
+    assert len(one.neighbours) > 100 and set(one.neighbours.region) == {PIXEL_REGION, BOX_REGION}
+    for name in ("candidate", "offset", "region", "ncc", "tracked_xyxy"):
+        np.testing.assert_array_equal(getattr(one.neighbours, name), getattr(other.neighbours, name))
+    np.testing.assert_array_equal(one.cut_before, other.cut_before)
+    np.testing.assert_array_equal(one.duplicate, other.duplicate)
+    np.testing.assert_array_equal(np.array(one.change), np.array(other.change))
