@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hem.artifacts import remove_parts, sha256_file
 from hem.artifacts.evidence import StoredEvidence, evidence_in, load_evidence, save_evidence
@@ -15,9 +14,9 @@ from hem.mining.collect import collect_evidence
 from hem.mining.paper import PaperThresholds
 from hem.mining.presets import Paper
 from hem.mining.sources import read_detections
-from hem.mining.stream import parts_needed, stream_paper
+from hem.mining.stream import frames_needed, stream_paper
 from hem.mining.table import MinedTable, frame_times
-from hem.structures import VideoDetections, VideoInfo
+from hem.structures import GreyPicture, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import ExampleList
 from hem.training.evidence_pass import counted, folder_of
@@ -124,8 +123,7 @@ def stream_video(
     """Return `paper`'s answer, and the detections with the times and damage met while reading."""
     # a guarded decoder tells nothing of frames that were not asked for, not even their times
     tells_all = settings.guard != "always" and settings.decoder in ("auto", "pyav")
-    parts = parts_needed(detections, thresholds)
-    only = sorted(parts) if tells_all else None
+    only = np.flatnonzero(frames_needed(detections, thresholds)).tolist() if tells_all else None
     with open_source(
         video,
         decoder=settings.decoder,
@@ -136,13 +134,12 @@ def stream_video(
         guard=settings.guard,
         stall_s=settings.stall_s,
         grey=True,
-        grey_where=lambda index: parts.get(index, ()),
     ) as source:
-        batches = iter(source)
+        batches = source.grey_batches()
 
-        def pictures(_: object) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        def pictures(_: object) -> Iterator[tuple[int, GreyPicture]]:
             for batch in batches:
-                yield from zip(batch.frame_indices.tolist(), batch.frames[:, 0].cpu().numpy(), strict=True)
+                yield from zip(batch.frame_indices, batch.pictures, strict=True)
 
         table = stream_paper(detections, pictures, thresholds)
         for _ in batches:  # to the end: damage behind the last candidate is reported too

@@ -19,6 +19,7 @@ from hem.mining.matching import (
     joined_neighbours,
     neighbour_table,
     pixel_match,
+    pixel_template,
 )
 from hem.mining.needs import Stretch, box_reach, is_open, pixel_reach
 from hem.mining.stillness import StillnessMeter
@@ -169,8 +170,8 @@ class _Collector:
     def push(self, batch: FrameBatch | GreyBatch, given: VideoDetections | None) -> None:
         """Take the next frames."""
         if self._video is None:
-            shape = batch.frames.shape[2:] if isinstance(batch, FrameBatch) else batch.pictures[0].shape
-            height, width = shape
+            one = batch.frames[0, 0] if isinstance(batch, FrameBatch) else batch.pictures[0]
+            height, width = one.shape
             self._video = replace(batch.video, width=int(width), height=int(height))
         if given is None:
             assert self._detect is not None and isinstance(batch, FrameBatch)
@@ -190,11 +191,9 @@ class _Collector:
                 kept = replace(kept, frame_index=index, time_s=time_s, video_id=self._video.video_id)
                 self._found.append(kept)
                 found = _Boxes(kept.boxes_xyxy.numpy(), kept.scores.numpy(), kept.labels.numpy())
-            if isinstance(batch, FrameBatch):
-                kept_picture = batch.frames[at] if self._elicit is not None else None
-                self._take(index, time_s, grey_of(batch.frames[at]), found, kept_picture)
-            else:
-                self._take(index, time_s, batch.pictures[at], found, None)
+            picture = batch.frames[at] if isinstance(batch, FrameBatch) else None
+            grey = batch.pictures[at] if isinstance(batch, GreyBatch) else grey_of(batch.frames[at])
+            self._take(index, time_s, grey, found, None if self._elicit is None else picture)
         while len(self._held) - self._decided >= BLOCK + self._settings.reach:
             self._decide(BLOCK)
 
@@ -270,11 +269,12 @@ class _Collector:
                 if step and other is not None and other.shot == frame.shot and not other.duplicate:
                     rows.append((row, step, BOX_REGION, *template.find(other.grey)))
         size = (frame.grey.shape[1], frame.grey.shape[0])
+        pixels = pixel_template(frame.grey, box) if spans[2] else None
         for step in range(-spans[2], spans[2] + 1):
             other = by_index.get(frame.index + step)
             if step and other is not None and _holds(other, label, settings.paper_score_threshold[0]):
-                assert settings.search_margin is not None
-                found = pixel_match(frame.grey, other.grey, box, settings.search_margin, size)
+                assert settings.search_margin is not None and pixels is not None
+                found = pixel_match(pixels, other.grey, box, settings.search_margin, size)
                 rows.append((row, step, PIXEL_REGION, *found))
         return rows
 
@@ -327,7 +327,7 @@ class _Collector:
         times, flags = np.full(n_frames, np.nan), np.zeros(n_frames, dtype=np.uint8)
         read = np.array(self._read, dtype=np.int64)
         times[read], flags[read] = self._times_s, self._flags
-        detections, rows = self._detections(given, times, class_names, score_range, gaps)
+        detections, rows = self._detections(given, times, read, class_names, score_range, gaps)
         near = joined_neighbours(self._near)
         answers = [np.concatenate(column) for column in zip(*self._answers, strict=True)]
         return Evidence(
@@ -347,6 +347,7 @@ class _Collector:
         self,
         given: VideoDetections | None,
         times: NDArray[np.float64],
+        read: NDArray[np.int64],
         class_names: tuple[str, ...],
         score_range: tuple[float, float] | None,
         gaps: tuple[FrameGap, ...],
@@ -365,7 +366,6 @@ class _Collector:
                 class_names=class_names,
             )
             return found, np.arange(len(found), dtype=np.int64)
-        read = np.array(self._read, dtype=np.int64)
         starts = np.searchsorted(given.frame_index, read, side="left")
         _, rows = expand_ranges(starts, np.searchsorted(given.frame_index, read, side="right"))
         video = replace(given.video, width=self._video.width, height=self._video.height)

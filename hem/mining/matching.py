@@ -19,8 +19,19 @@ SURE_NCC = 0.01
 """Twenty times OpenCV's error at a peak; an NCC this far above a threshold passes it whoever computes it."""
 
 
+def pixel_template(grey: GreyPicture, box_xyxy: NDArray[np.float64]) -> Grey:
+    """Return what the published program looks for: rows int(top):int(bottom), columns int(left):int(right).
+
+    Args:
+        grey: uint8 (H, W), the candidate's frame.
+        box_xyxy: float64 (4,), inside the frame; must hold a pixel.
+    """
+    left, top, right, bottom = (int(value) for value in box_xyxy)
+    return grey[top:bottom, left:right]
+
+
 def pixel_match(
-    grey: GreyPicture,
+    template: Grey,
     other: GreyPicture,
     box_xyxy: NDArray[np.float64],
     margin: float,
@@ -29,17 +40,14 @@ def pixel_match(
     """Find a box's picture in another frame as the published program does.
 
     Args:
-        grey, other: uint8 (H, W), the candidate's frame and the one searched.
-        box_xyxy: float64 (4,); its template is rows int(top):int(bottom), columns int(left):int(right)
-            and must hold a pixel.
+        template, box_xyxy: see pixel_template.
+        other: uint8 (H, W), the frame searched.
         margin: pixels searched on every side.
         size: (W, H) of the video's first frame.
 
     Returns:
         (best NCC, template-sized box at the best place float64 (4,)).
     """
-    left, top, right, bottom = (float(value) for value in box_xyxy)
-    template = grey[int(top) : int(bottom), int(left) : int(right)]
     x0, y0, x1, y1 = pixel_region(box_xyxy, margin, size)
     best, x, y = best_match_opencv(template, other[y0:y1, x0:x1])
     height, width = template.shape
@@ -47,8 +55,8 @@ def pixel_match(
 
 
 def pixel_shows(
-    grey: Grey,
-    other: Grey,
+    template: Grey,
+    other: GreyPicture,
     box_xyxy: NDArray[np.float64],
     margin: float,
     size: tuple[int, int],
@@ -62,13 +70,11 @@ def pixel_shows(
     OpenCV's error does not reach. False says nothing.
 
     Args:
-        grey, other, box_xyxy, margin, size: see pixel_match.
+        template, other, box_xyxy, margin, size: see pixel_match.
         tried_xy: left and top of the template, moved into the search region.
         elsewhere: int64 (M, 4), places where the best one must not be, (x0, y0, x1, y1), ends inclusive.
         least: the NCC to pass.
     """
-    left, top, right, bottom = (int(value) for value in box_xyxy)
-    template = grey[top:bottom, left:right]
     height, width = template.shape
     x0, y0, x1, y1 = pixel_region(box_xyxy, margin, size)
     first, last = np.array([x0, y0]), np.array([x1 - width, y1 - height])

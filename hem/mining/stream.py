@@ -10,49 +10,43 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.matching import pixel_match, pixel_region, pixel_shows
+from hem.mining.matching import pixel_match, pixel_shows, pixel_template
 from hem.mining.paper import PaperJudge, PaperThresholds, PaperWork, paper_table, paper_work
 from hem.mining.table import MinedTable
-from hem.structures import VideoDetections
+from hem.ops.template_match import Grey
+from hem.structures import GreyPicture, VideoDetections
 
-Picture = NDArray[np.uint8]
-Read = Callable[[NDArray[np.bool_]], Iterable[tuple[int, Picture]]]
-"""Given bool (F,) of the frames wanted, yields (frame index, picture) of those, in order."""
+Read = Callable[[NDArray[np.bool_]], Iterable[tuple[int, GreyPicture]]]
+"""Given bool (F,) of the frames wanted, yields (frame index, picture) of those, in order; see to_grey."""
 
 
-def parts_needed(
-    detections: VideoDetections, thresholds: PaperThresholds
-) -> dict[int, list[tuple[int, int, int, int]]]:
-    """Return the parts (x0, y0, x1, y1) of each frame that the published rule may look at, by frame.
+def frames_needed(detections: VideoDetections, thresholds: PaperThresholds) -> NDArray[np.bool_]:
+    """Return bool (F,): frames that the published rule may look at.
 
-    The frames are those of the candidates that plain overlap leaves open, and of their neighbours that
-    hold detections; every other frame need not even be converted to grey.
+    They are those of the candidates that plain overlap leaves open, and of their neighbours that hold
+    detections; every other frame need not even be converted to grey.
     """
     work = paper_work(detections, thresholds)
-    return _parts(detections, thresholds, PaperJudge(detections, thresholds, work), work)
+    return _needed(detections, PaperJudge(detections, thresholds, work), work)
 
 
-def _parts(
-    detections: VideoDetections, thresholds: PaperThresholds, judge: PaperJudge, work: PaperWork
-) -> dict[int, list[tuple[int, int, int, int]]]:
-    size = (detections.video.width, detections.video.height)
-    parts: dict[int, list[tuple[int, int, int, int]]] = {}
+def _needed(detections: VideoDetections, judge: PaperJudge, work: PaperWork) -> NDArray[np.bool_]:
+    needed = np.zeros(detections.n_frames, dtype=np.bool_)
     for row in work.undecided.tolist():
         earlier, later = judge.offsets(row)
-        part = pixel_region(detections.boxes_xyxy[row], thresholds.search_margin, size)
-        for offset in (0, *earlier, *later) if earlier or later else ():
-            parts.setdefault(int(detections.frame_index[row]) + offset, []).append(part)
-    return parts
+        if earlier or later:
+            needed[int(detections.frame_index[row]) + np.array([0, *earlier, *later])] = True
+    return needed
 
 
-def to_grey(picture: Picture, channel_order: str = "rgb") -> Picture:
+def to_grey(picture: GreyPicture, channel_order: str = "rgb") -> GreyPicture:
     """Return uint8 (H, W) by OpenCV's conversion; (H, W) pictures are grey already.
 
     Args:
-        picture: uint8 (H, W, 3) or (H, W).
+        picture: uint8 (H, W, 3) or (H, W), or a LazyGrey.
         channel_order: ``rgb`` or ``bgr``.
     """
-    if picture.ndim == 2:
+    if not isinstance(picture, np.ndarray) or picture.ndim == 2:
         return picture
     code = cv2.COLOR_BGR2GRAY if channel_order == "bgr" else cv2.COLOR_RGB2GRAY
     return np.asarray(cv2.cvtColor(picture, code))
@@ -80,17 +74,23 @@ def stream_paper(
     """
     work = paper_work(detections, thresholds)
     judge = PaperJudge(detections, thresholds, work)
-    wanted = np.zeros(detections.n_frames, dtype=np.bool_)
-    wanted[list(_parts(detections, thresholds, judge, work))] = True
+    wanted = _needed(detections, judge, work)
     size = (detections.video.width, detections.video.height)
-    held: dict[int, Picture] = {}
+    held: dict[int, GreyPicture] = {}
+    templates: dict[int, Grey] = {}  # of the candidates in work
+
+    def template(row: int) -> Grey:
+        if row not in templates:
+            picture = held[int(detections.frame_index[row])]
+            templates[row] = pixel_template(picture, detections.boxes_xyxy[row])
+        return templates[row]
 
     def match(row: int, offset: int) -> tuple[float, NDArray[np.float64]] | None:
         frame = int(detections.frame_index[row])
         if frame not in held or frame + offset not in held:
             return None
-        box = detections.boxes_xyxy[row]
-        return pixel_match(held[frame], held[frame + offset], box, thresholds.search_margin, size)
+        other, margin = held[frame + offset], thresholds.search_margin
+        return pixel_match(template(row), other, detections.boxes_xyxy[row], margin, size)
 
     def shows(
         row: int, offset: int, nearest: tuple[int, NDArray[np.float64]], elsewhere: NDArray[np.int64]
@@ -102,8 +102,8 @@ def stream_paper(
         corner = box[:2].astype(np.int64)
         moved = np.rint((nearest[1][:2] - corner) * (offset / nearest[0])).astype(np.int64)
         tried = dict.fromkeys((tuple((corner + moved).tolist()), tuple(corner.tolist())))
-        pictures, margin = (held[frame], held[frame + offset]), thresholds.search_margin
-        return pixel_shows(*pictures, box, margin, size, tried, elsewhere, thresholds.ncc_threshold)
+        other, margin, least = held[frame + offset], thresholds.search_margin, thresholds.ncc_threshold
+        return pixel_shows(template(row), other, box, margin, size, tried, elsewhere, least)
 
     verdicts: dict[int, dict[str, float]] = {}
     waiting = deque(work.undecided.tolist())
@@ -114,6 +114,7 @@ def stream_paper(
         while len(asked) > most or (asked and asked[0][1].done()):
             row, verdict = asked.popleft()
             isolated, seen = verdict.result()
+            templates.pop(row, None)
             if isolated:
                 verdicts[row] = seen
         rows = [asked[0][0]] if asked else list(waiting)[:1]
@@ -144,8 +145,8 @@ def stream_paper(
 
 
 def _grey(
-    frames: Iterable[tuple[int, Picture]], wanted: NDArray[np.bool_], channel_order: str
-) -> Iterator[tuple[int, Picture]]:
+    frames: Iterable[tuple[int, GreyPicture]], wanted: NDArray[np.bool_], channel_order: str
+) -> Iterator[tuple[int, GreyPicture]]:
     for frame, picture in frames:
         if frame >= len(wanted):
             return
@@ -153,12 +154,12 @@ def _grey(
             yield frame, to_grey(picture, channel_order)
 
 
-def _ahead(frames: Iterator[tuple[int, Picture]], depth: int = 16) -> Iterator[tuple[int, Picture]]:
+def _ahead(frames: Iterator[tuple[int, GreyPicture]], depth: int = 16) -> Iterator[tuple[int, GreyPicture]]:
     """Run an iterator in a thread, at most ``depth`` items ahead; its exceptions are raised here."""
-    items: queue.Queue[tuple[int, Picture] | BaseException | None] = queue.Queue(depth)
+    items: queue.Queue[tuple[int, GreyPicture] | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
-    def put(item: tuple[int, Picture] | BaseException | None) -> bool:
+    def put(item: tuple[int, GreyPicture] | BaseException | None) -> bool:
         while not stop.is_set():
             try:
                 items.put(item, timeout=0.1)

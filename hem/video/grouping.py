@@ -1,6 +1,5 @@
 """Decoded frames put together in batches, in colour or in grey."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -10,20 +9,11 @@ import torch
 from hem.structures import FrameBatch, GreyPicture, VideoInfo
 from hem.video.reader import RawFrame
 
-Part = tuple[int, int, int, int]
-Where = Callable[[int], Sequence[Part] | None]
-"""From a frame's number to the parts of it that are wanted; None = all of it."""
-
-
-def everywhere(frame_index: int) -> None:
-    """Want all of every frame."""
-    return None
-
 
 class FrameGroup:
     """Collects frames into one array until a batch is full."""
 
-    def __init__(self, video: VideoInfo, size: int, device: torch.device, grey: Where | None) -> None:
+    def __init__(self, video: VideoInfo, size: int, device: torch.device, grey: bool) -> None:
         self._video, self._size, self._device, self._grey = video, size, device, grey
         self._clear()
 
@@ -37,26 +27,19 @@ class FrameGroup:
 
     def add(self, frame: RawFrame) -> bool:
         """Copy a frame in; True when the batch is full."""
-        if self._grey is not None:
-            self._add_grey(frame.pixels, self._grey(frame.frame_index))
+        if self._grey:
+            self._add_grey(frame.pixels)
         else:
             self._add_colour(frame.pixels)
         self._indices.append(frame.frame_index)
         self._times.append(float(frame.time_s or 0.0))
         return len(self._indices) == self._size
 
-    def _add_grey(self, pixels: Any, parts: Sequence[Part] | None) -> None:  # noqa: ANN401
-        pixels = _on_cpu(pixels)
-        height, width = pixels.shape[:2]
-        if self._buffer is None:  # zeros cost nothing: pages nobody writes to are never touched
-            self._buffer = np.zeros((self._size, height, width, 1), dtype=np.uint8)
-        plane = self._buffer[len(self._indices), :, :, 0]
-        if parts is None or sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in parts) >= width * height:
-            parts = ((0, 0, width, height),)  # parts that overlap much cost more than the whole
-        for x0, y0, x1, y1 in parts:
-            # every pixel is converted for itself, so a part is what the whole would give there
-            part = pixels[y0:y1, x0:x1]
-            plane[y0:y1, x0:x1] = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY) if part.ndim == 3 else part
+    def _add_grey(self, pixels: Any) -> None:  # noqa: ANN401
+        picture = grey_picture(pixels)
+        if self._buffer is None:
+            self._buffer = np.empty((self._size, *picture.shape, 1), dtype=np.uint8)
+        self._buffer[len(self._indices), :, :, 0] = picture[:, :]
 
     def _add_colour(self, pixels: Any) -> None:  # noqa: ANN401
         if self._buffer is None:
@@ -86,16 +69,10 @@ class FrameGroup:
         return batch
 
 
-def _on_cpu(pixels: Any) -> Any:  # noqa: ANN401
-    """Return what a reader gave as something that slices like an array (H, W, 3), or a LazyGrey."""
-    if isinstance(pixels, torch.Tensor):
-        return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
-    return pixels
-
-
 def grey_picture(pixels: Any) -> GreyPicture:  # noqa: ANN401
     """Return what a reader gave for one frame in grey, by OpenCV's conversion, to be kept."""
-    pixels = _on_cpu(pixels)
+    if isinstance(pixels, torch.Tensor):
+        pixels = pixels.permute(1, 2, 0).cpu().numpy()
     if isinstance(pixels, np.ndarray):
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY))
     return pixels

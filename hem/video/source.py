@@ -15,7 +15,7 @@ import torch
 
 from hem.errors import HemError
 from hem.structures import FrameBatch, FrameGap, GreyBatch, VideoInfo, VideoReport
-from hem.video.grouping import FrameGroup, Where, everywhere, grey_picture
+from hem.video.grouping import FrameGroup, grey_picture
 from hem.video.guarded import GuardedReader
 from hem.video.image_folder_source import ImageFolderReader
 from hem.video.reader import ChainReader, FrameReader, RawFrame, Selection, load_reader, timed_frames
@@ -48,8 +48,6 @@ class FrameSource:
         prefetch: batches decoded ahead in a thread, 0 for none. More takes memory, not time.
         grey: give frames as uint8 (B, 1, H, W), by OpenCV's conversion, made where the pixels are fresh;
             or, by ``grey_batches``, made where they are looked at.
-        grey_where: gives for a frame number the parts (x0, y0, x1, y1) of its grey picture that anyone
-            will look at, in pixels inside the frame, ends exclusive; the rest stays 0. None = all of it.
 
     Attributes:
         times_s: of every frame that was decoded so far, by number; those that were not selected are
@@ -64,7 +62,6 @@ class FrameSource:
         device: torch.device,
         prefetch: int = 2,
         grey: bool = False,
-        grey_where: Where | None = None,
     ) -> None:
         if batch_size < 1 or prefetch < 0:
             raise HemError(f"batch_size must be >= 1 and prefetch >= 0, got {batch_size} and {prefetch}")
@@ -73,7 +70,7 @@ class FrameSource:
         self._batch_size = batch_size
         self._device = device
         self._prefetch = prefetch
-        self._grey = (grey_where or everywhere) if grey else None
+        self._grey = grey
         reader.planar = grey
         self.times_s: dict[int, float] = {}
         self._started = False
@@ -88,7 +85,7 @@ class FrameSource:
         Raises:
             HemError: if the source was not opened with ``grey``.
         """
-        if self._grey is None:
+        if not self._grey:
             raise HemError(f"{self.video.video_id}: grey pictures need a source opened with grey=True")
         return self._start(self._grey_batches())
 
@@ -222,7 +219,6 @@ def open_source(
     prefetch: int = 2,
     threads: int = 0,
     grey: bool = False,
-    grey_where: Where | None = None,
 ) -> FrameSource:
     """Open a video for reading from its beginning to its end.
 
@@ -241,7 +237,7 @@ def open_source(
             ends a hang sooner, but may end a slow machine's honest work.
         prefetch: batches decoded ahead.
         threads: decoding threads, 0 = the library's choice. Changes no result.
-        grey, grey_where: see FrameSource; for readers that need no colour.
+        grey: see FrameSource; for readers that need no colour.
 
     Raises:
         HemError: for an unknown choice, a file that is absent or unreadable, a decoder that is not
@@ -254,7 +250,7 @@ def open_source(
     where = _torch_device(device)
     if Path(video.path).is_dir():
         folder = ImageFolderReader(video.path, video.fps, selection)
-        return FrameSource(video, folder, batch_size, where, prefetch, grey, grey_where)
+        return FrameSource(video, folder, batch_size, where, prefetch, grey)
     guarded = guard == "always" or (guard == "auto" and decoder == "decord")
     openers: list[tuple[str, Callable[[Selection], FrameReader]]] = []
     if _decodes_on_gpu(decoder, device):
@@ -263,7 +259,7 @@ def open_source(
         opener = partial(_open_guarded, name, stall_s) if guarded else partial(_open_here, name)
         openers.append((name, partial(opener, video, threads)))
     reader = ChainReader(video.path, video.fps, selection, openers)
-    return FrameSource(video, reader, batch_size, where, 0 if guarded else prefetch, grey, grey_where)
+    return FrameSource(video, reader, batch_size, where, 0 if guarded else prefetch, grey)
 
 
 def check_settings(decoder: str, device: str, guard: str) -> None:

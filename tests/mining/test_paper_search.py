@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hem.mining import stream
-from hem.mining.matching import pixel_match, pixel_shows
+from hem.mining.matching import pixel_match, pixel_shows, pixel_template
 from hem.mining.paper import PaperThresholds
 from hem.mining.stream import stream_paper
 from hem.structures import Kind, VideoDetections, VideoInfo
@@ -83,9 +83,10 @@ def test_a_place_outside_the_search_region_says_nothing():
     other = rng.integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
     other[90:130, 230:270] = grey[90:130, 120:160]  # the same picture, 110 pixels on
     box, nowhere = np.array(BOX), np.zeros((0, 4), dtype=np.int64)
-    assert pixel_match(grey, other, box, 40.0, (WIDTH, HEIGHT))[0] < 0.5
-    assert not pixel_shows(grey, other, box, 40.0, (WIDTH, HEIGHT), [(230, 90)], nowhere, 0.5)
-    assert pixel_shows(grey, other, box, 120.0, (WIDTH, HEIGHT), [(230, 90)], nowhere, 0.5)
+    template = pixel_template(grey, box)
+    assert pixel_match(template, other, box, 40.0, (WIDTH, HEIGHT))[0] < 0.5
+    assert not pixel_shows(template, other, box, 40.0, (WIDTH, HEIGHT), [(230, 90)], nowhere, 0.5)
+    assert pixel_shows(template, other, box, 120.0, (WIDTH, HEIGHT), [(230, 90)], nowhere, 0.5)
 
 
 def test_a_picture_without_contrast_is_searched_for_everywhere(monkeypatch):

@@ -139,18 +139,6 @@ def test_grey_frames_are_the_colour_ones_converted(
         assert (one == cv2.cvtColor(np.ascontiguousarray(other), cv2.COLOR_RGB2GRAY)).all()
 
 
-def test_parts_of_grey_frames_are_what_the_whole_holds_there(make_video: MakeVideo) -> None:
-    info = probe(make_video(n=5, rotation=90))
-    whole = read(open_source(info, grey=True))[2]
-    parts = {0: [(3, 5, 20, 22), (11, 0, 29, 9)], 1: [], 2: [(0, 0, 48, 64)] * 2, 3: None}
-    some = read(open_source(info, batch_size=2, grey=True, grey_where=lambda k: parts.get(k, ())))[2]
-    for k in range(5):
-        asked = np.zeros((info.height, info.width), dtype=np.bool_)
-        for x0, y0, x1, y1 in parts.get(k, ()) or ([(0, 0, 48, 64)] if parts.get(k, ()) is None else []):
-            asked[y0:y1, x0:x1] = True
-        assert (some[k, 0] == np.where(asked, whole[k, 0], 0)).all()
-
-
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_batch_size_and_threads_change_nothing(make_video: MakeVideo, batch_size: int, threads: int) -> None:
