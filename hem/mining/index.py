@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.mining.table import frame_times
-from hem.ops.boxes import area, paired_iou, paired_iou_inclusive
+from hem.ops.boxes import Boxes, area, paired_iou, paired_iou_inclusive
 from hem.ops.isolation import (
     Pairs,
     expand_ranges,
@@ -35,7 +35,7 @@ class Appearance:
     Attributes:
         row: int64 (P,), row of the neighbour table.
         detection: int64 (P,), row of a detection of the candidate's class in that frame.
-        iou, iou_inclusive: float64 (P,), its IoU with the tracked box (inclusive one > 0).
+        iou: float64 (P,), > 0, its IoU with the tracked box; counted inclusively at full resolution.
         keys: int64 (K,), sorted keys of the region's rows; rows: their rows in the neighbour table.
         at: int64 (P,), position in ``rows`` of ``row``.
         span: multiplier of the candidate in a key.
@@ -44,7 +44,6 @@ class Appearance:
     row: NDArray[np.int64]
     detection: NDArray[np.int64]
     iou: NDArray[np.float64]
-    iou_inclusive: NDArray[np.float64]
     keys: NDArray[np.int64]
     rows: NDArray[np.int64]
     at: NDArray[np.int64]
@@ -265,14 +264,14 @@ class EvidenceIndex:
     @cached_property
     def pixel(self) -> Appearance:
         """Full-resolution rows."""
-        return self._appearance(PIXEL_REGION)
+        return self._appearance(PIXEL_REGION, paired_iou_inclusive)
 
     @cached_property
     def box(self) -> Appearance:
         """Rows of hem's own matching."""
-        return self._appearance(BOX_REGION)
+        return self._appearance(BOX_REGION, paired_iou)
 
-    def _appearance(self, region: int) -> Appearance:
+    def _appearance(self, region: int, iou_of: Callable[[Boxes, Boxes], NDArray[np.float64]]) -> Appearance:
         near, found = self._neighbours, self._detections
         rows = np.flatnonzero(near.region == region)
         frame = found.frame_index[near.candidate[rows]] + near.offset[rows]
@@ -280,17 +279,15 @@ class EvidenceIndex:
         row = rows[owner]
         same = found.labels[detection] == found.labels[near.candidate[row]]
         row, detection = row[same], detection[same]
-        tracked, boxes = near.tracked_xyxy[row], found.boxes_xyxy[detection]
-        inclusive = paired_iou_inclusive(tracked, boxes)
-        hit = inclusive > 0
-        row, detection, inclusive = row[hit], detection[hit], inclusive[hit]
-        iou = paired_iou(near.tracked_xyxy[row], found.boxes_xyxy[detection])
+        iou = iou_of(near.tracked_xyxy[row], found.boxes_xyxy[detection])
+        hit = iou > 0
+        row, detection, iou = row[hit], detection[hit], iou[hit]
         span = 2 * self.reach + 1
         keys = near.candidate[rows] * span + near.offset[rows] + span // 2
         order = np.argsort(keys)
         position = np.empty(len(near.region), dtype=np.int64)
         position[rows[order]] = np.arange(len(rows))
-        return Appearance(row, detection, iou, inclusive, keys[order], rows[order], position[row], span)
+        return Appearance(row, detection, iou, keys[order], rows[order], position[row], span)
 
 
 _INDICES: WeakKeyDictionary[Evidence, EvidenceIndex] = WeakKeyDictionary()

@@ -229,7 +229,7 @@ def query_paper(evidence: Evidence, thresholds: PaperThresholds) -> MinedTable:
     needed = inside & present[np.where(inside, target, 0), detections.labels[rows, None]]
 
     table = index.pixel
-    explains = exists[table.detection] & (table.iou_inclusive > thresholds.iou_threshold)
+    explains = exists[table.detection] & (table.iou > thresholds.iou_threshold)
     # position -1 (no such row) reads the entry added at the end
     ncc = np.append(evidence.neighbours.ncc, -np.inf)
     explained = any_of(table.row[explains], len(ncc))

@@ -1,11 +1,14 @@
 """Detections of consecutive frames joined into tracks by the best assignment of overlaps."""
 
+from itertools import combinations
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+_FEWEST = 4  # links of a group of which all choices are tried
 _FEW = 100  # links; for fewer, plain Python is quicker than a dozen array operations a round
 
 
@@ -138,8 +141,8 @@ def _groups_of_few(left: NDArray[np.int64], right: NDArray[np.int64]) -> list[ND
 
 
 def _best(left: NDArray[np.int64], right: NDArray[np.int64], value: NDArray[np.float64]) -> NDArray[np.int64]:
-    if len(left) == 2:  # two links that share an end
-        return np.array([int(value[1] > value[0])])
+    if len(left) <= _FEWEST:
+        return _best_of_all(left.tolist(), right.tolist(), value.tolist())
     rows, row = np.unique(left, return_inverse=True)
     columns, column = np.unique(right, return_inverse=True)
     worth = np.zeros((len(rows), len(columns)))
@@ -148,6 +151,17 @@ def _best(left: NDArray[np.int64], right: NDArray[np.int64], value: NDArray[np.f
     link[row, column] = np.arange(len(left))
     taken = link[linear_sum_assignment(worth, maximize=True)]
     return taken[taken >= 0]
+
+
+def _best_of_all(left: list[int], right: list[int], value: list[float]) -> NDArray[np.int64]:
+    """Return the best of all choices, tried one by one; of equal ones the first."""
+    best, chosen = 0.0, tuple[int, ...]()
+    for size in range(1, min(len(set(left)), len(set(right))) + 1):
+        for links in combinations(range(len(value)), size):
+            total = sum(value[link] for link in links)
+            if total > best and all(len({end[link] for link in links}) == size for end in (left, right)):
+                best, chosen = total, links
+    return np.array(chosen, dtype=np.int64)
 
 
 def tracks_from_links(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
