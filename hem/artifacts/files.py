@@ -195,8 +195,8 @@ def write_table(
 
     A 2-D array becomes a column of fixed-size lists.
     """
-    table = _table_of(columns).replace_schema_metadata(_metadata(kind, version, header))
-    with whole_file(path) as temporary:
+    with whole_file(path) as temporary, _system_memory():
+        table = _table_of(columns).replace_schema_metadata(_metadata(kind, version, header))
         pq.write_table(table, temporary, compression="zstd")
 
 
@@ -220,10 +220,22 @@ def write_slices(
     whole = schema.with_metadata(_metadata(kind, version, header))
     with (
         whole_file(path) as temporary,
+        _system_memory(),
         pq.ParquetWriter(temporary, whole, compression="zstd") as writer,
     ):
         for columns in slices:
             writer.write_table(_table_of(columns).cast(whole))
+
+
+@contextmanager
+def _system_memory() -> Iterator[None]:
+    """Let Arrow use the system's allocator meanwhile: its own keeps what was freed, once for each thread."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def _metadata(kind: str, version: int, header: Mapping[str, Any] | None) -> dict[bytes, bytes]:
@@ -251,7 +263,8 @@ def read_table(path: Path, kind: str, *, version: int = 1) -> tuple[dict[str, np
     if not path.is_file():
         raise HemError(f"{path} is not there")
     try:
-        table = pq.read_table(path, memory_map=False)
+        with _system_memory(), pq.ParquetFile(path) as file:
+            table = file.read(use_threads=False)
         document = json.loads((table.schema.metadata or {}).get(_HEADER, b"{}"))
     except (pa.ArrowException, ValueError, OSError) as error:
         raise HemError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None

@@ -17,6 +17,7 @@ from hem.mining.table import (
     as_ignored,
     detection_table,
     first_kind,
+    picked,
     with_gaps,
 )
 from hem.mining.temporal import Steadiness, decide, negative_weight, steadiness
@@ -211,9 +212,9 @@ def _table(
     refine: bool,
 ) -> MinedTable:
     rows = np.flatnonzero(verdict >= 0)
-    given = np.where(verdict[rows] == IGNORE, 0.0, weights[rows])
-    columns = {name: column[rows] for name, column in seen.items()}
-    kind = verdict[rows].astype(np.int8)
+    kind = picked(verdict, rows).astype(np.int8)
+    given = np.where(kind == IGNORE, 0.0, picked(weights, rows))
+    columns = {name: picked(column, rows) for name, column in seen.items()}
     times_s = index_of(evidence).times_s
     table = detection_table(evidence.detections, rule, rows, kind, given, columns, times_s)
     if not refine:

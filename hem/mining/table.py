@@ -97,20 +97,28 @@ def detection_table(
     times_s: NDArray[np.float64] | None = None,
 ) -> MinedTable:
     """Return a table whose boxes are detections (``rows``); ``times_s`` are frame_times, if at hand."""
-    frame = detections.frame_index[rows]
+    frame = picked(detections.frame_index, rows)
     return MinedTable(
         video=detections.video,
         rule=rule,
         row=np.asarray(rows, dtype=np.int64),
         frame_index=frame,
         time_s=(frame_times(detections) if times_s is None else times_s)[frame],
-        boxes_xyxy=detections.boxes_xyxy[rows],
-        labels=detections.labels[rows],
+        boxes_xyxy=picked(detections.boxes_xyxy, rows),
+        labels=picked(detections.labels, rows),
         kind=np.asarray(kind, dtype=np.int8),
-        scores=detections.scores[rows],
+        scores=picked(detections.scores, rows),
         weights=np.asarray(weights, dtype=np.float64),
         evidence=dict(evidence or {}),
     )
+
+
+def picked(column: NDArray, rows: NDArray[np.int64]) -> NDArray:
+    """Return column[rows]; where that is every row in order, the column itself and no copy of it."""
+    every = len(rows) == len(column) and (
+        not len(rows) or (rows[0] == 0 and bool((np.diff(rows) == 1).all()))
+    )
+    return column if every else column[rows]
 
 
 def first_kind(*cases: tuple[NDArray[np.bool_], int]) -> NDArray[np.int64]:
@@ -169,6 +177,8 @@ def as_ignored(table: MinedTable) -> MinedTable:
 
 
 def _rows(table: MinedTable, keep: NDArray[np.bool_]) -> MinedTable:
+    if keep.all():
+        return table
     names = ("row", "frame_index", "time_s", "boxes_xyxy", "labels", "kind", "scores", "weights")
     columns = {name: getattr(table, name)[keep] for name in names}
     return replace(table, **columns, evidence={n: c[keep] for n, c in table.evidence.items()})

@@ -11,7 +11,7 @@ from hem.errors import HemError
 from hem.mining.collect import collect_evidence
 from hem.mining.fuse import with_clear_negatives
 from hem.mining.run import MiningPreset, mine, mine_tables, query
-from hem.mining.table import IGNORE, NEGATIVE, PSEUDO
+from hem.mining.table import IGNORE, NEGATIVE, PSEUDO, picked
 from hem.mining.temporal import mine_temporal, query_temporal
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
 from hem.structures import Detections, Kind, VideoDetections, VideoInfo
@@ -253,3 +253,12 @@ def test_a_label_must_reach_the_label_threshold(make_clip):
     expected = {e.example_id for e in low if e.kind is Kind.PSEUDO_LABEL and (e.score or 0) >= 0.6}
     assert labels[1] == expected
     assert expected < labels[0]
+
+
+def test_rows_are_picked_as_by_indexing_and_a_whole_column_is_not_copied():
+    column = np.arange(6.0)
+    for rows in ([0, 1, 2, 3, 4, 5], [1, 0, 2, 3, 4, 5], [0, 2, 5], [5], []):
+        got = picked(column, np.array(rows, dtype=np.int64))
+        assert got.tolist() == [column[row] for row in rows]
+        assert (got is column) is (rows == [0, 1, 2, 3, 4, 5])
+    assert picked(column[:0], np.zeros(0, dtype=np.int64)).tolist() == []
