@@ -16,8 +16,7 @@ from hem.mining.frame_flags import FrameFlagger
 from hem.mining.matching import (
     BoxTemplate,
     NeighbourRow,
-    joined_neighbours,
-    neighbour_table,
+    NeighbourRows,
     pixel_match,
     pixel_template,
 )
@@ -31,7 +30,6 @@ from hem.structures.evidence import (
     PIXEL_REGION,
     CollectSettings,
     Evidence,
-    NeighbourTable,
     ResponseTable,
 )
 from hem.structures.video import FrameGap
@@ -151,7 +149,7 @@ class _Collector:
         self._stillness = StillnessMeter(settings.still_s)
         self._pool = ThreadPoolExecutor(threads)
         self._matching: list[Future[list[NeighbourRow]]] = []
-        self._near: list[NeighbourTable] = []  # of each block, since rows as objects take six times the room
+        self._near = NeighbourRows()
         self._answers: list[tuple[NDArray, ...]] = []  # columns of ResponseTable
         self._held: list[_Frame] = []
         self._decided = 0  # of the held frames, how many are past
@@ -222,8 +220,7 @@ class _Collector:
     def _gather(self) -> None:
         rows = sorted((row for future in self._matching for row in future.result()), key=lambda row: row[:3])
         self._matching = []
-        if rows:  # of later detections than those of the block before
-            self._near.append(neighbour_table(rows))
+        self._near.add(rows)  # of later detections than those of the block before
 
     def _decide(self, count: int) -> None:
         """Order the matches and disturbances of the next ``count`` frames, and let go of older ones."""
@@ -328,7 +325,7 @@ class _Collector:
         read = np.array(self._read, dtype=np.int64)
         times[read], flags[read] = self._times_s, self._flags
         detections, rows = self._detections(given, times, read, class_names, score_range, gaps)
-        near = joined_neighbours(self._near)
+        near = self._near.table()
         answers = [np.concatenate(column) for column in zip(*self._answers, strict=True)]
         return Evidence(
             detections=detections,

@@ -164,8 +164,32 @@ def shrink(picture: Grey, factor: float) -> Grey:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
 
 
-def neighbour_table(rows: Sequence[NeighbourRow]) -> NeighbourTable:
-    """Return one or more rows in columns."""
+class NeighbourRows:
+    """Neighbour rows that come block by block, kept in few large pieces.
+
+    As objects they'd take six times the room; and thousands of small arrays that stay leave holes in memory
+    between them that nothing larger fits in.
+    """
+
+    _TOGETHER = 64
+
+    def __init__(self) -> None:
+        self._large: list[NeighbourTable] = []
+        self._small: list[NeighbourTable] = []
+
+    def add(self, rows: Sequence[NeighbourRow]) -> None:
+        """Take the next rows, which may be none."""
+        if rows:
+            self._small.append(_table(rows))
+        if len(self._small) == self._TOGETHER:
+            self._large, self._small = [*self._large, _joined(self._small)], []
+
+    def table(self) -> NeighbourTable:
+        """Return all rows in the order they came."""
+        return _joined([*self._large, *self._small])
+
+
+def _table(rows: Sequence[NeighbourRow]) -> NeighbourTable:
     candidate, offset, region, ncc, tracked = zip(*rows, strict=True)
     return NeighbourTable(
         np.array(candidate, dtype=np.int64),
@@ -176,7 +200,6 @@ def neighbour_table(rows: Sequence[NeighbourRow]) -> NeighbourTable:
     )
 
 
-def joined_neighbours(tables: Sequence[NeighbourTable]) -> NeighbourTable:
-    """Return the rows of several tables as one."""
+def _joined(tables: Sequence[NeighbourTable]) -> NeighbourTable:
     names = [column.name for column in fields(NeighbourTable)] if tables else []
     return NeighbourTable(*(np.concatenate([getattr(one, name) for one in tables]) for name in names))

@@ -10,12 +10,13 @@ from hem.artifacts.evidence import load_evidence, save_evidence
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
 from hem.mining.fuse import with_clear_negatives
+from hem.mining.matching import NeighbourRows
 from hem.mining.run import MiningPreset, mine, mine_tables, query
 from hem.mining.table import IGNORE, NEGATIVE, PSEUDO, picked
 from hem.mining.temporal import mine_temporal, query_temporal
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
 from hem.structures import Detections, Kind, VideoDetections, VideoInfo
-from hem.structures.evidence import CollectSettings, Evidence
+from hem.structures.evidence import BOX_REGION, CollectSettings, Evidence
 
 WIDE = CollectSettings(
     floor_score=0.1,
@@ -262,3 +263,16 @@ def test_rows_are_picked_as_by_indexing_and_a_whole_column_is_not_copied():
         assert got.tolist() == [column[row] for row in rows]
         assert (got is column) is (rows == [0, 1, 2, 3, 4, 5])
     assert picked(column[:0], np.zeros(0, dtype=np.int64)).tolist() == []
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 64, 150])
+def test_neighbour_rows_come_back_in_the_order_they_came(blocks):
+    kept, count = NeighbourRows(), 0
+    for _ in range(blocks):
+        kept.add([])
+        kept.add([(count + k, 1 - 2 * k, BOX_REGION, 0.5, np.full(4, float(count + k))) for k in range(2)])
+        count += 2
+    table = kept.table()
+    assert table.candidate.tolist() == list(range(count))
+    assert table.offset.tolist() == [1, -1] * blocks
+    assert table.tracked_xyxy[:, 0].tolist() == [float(k) for k in range(count)]
