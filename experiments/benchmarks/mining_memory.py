@@ -72,6 +72,7 @@ def child(folder: Path) -> None:
     with open_source(videos[0], batch_size=16, grey=True) as source:
         frames = collect_evidence(source.grey_batches(), found, settings=COLLECT).detections.n_frames
     collected = peak()
+    del found  # mining reads its own
     mine_videos(videos, Hem(), detections=folder / "long.txt", collect=COLLECT, output_dir=folder / "out")
     print(json.dumps({"frames": frames, "collect": collected, "whole": peak()}))
 

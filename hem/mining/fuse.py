@@ -77,6 +77,8 @@ def refined_boxes(evidence: Evidence) -> NDArray[np.float64]:
     def averaged() -> NDArray[np.float64]:
         assert table.box_xyxy is not None
         there = (table.score > 0) & ~np.isnan(table.box_xyxy).any(axis=1)
+        if not there.any():
+            return found.boxes_xyxy
         rows, score = table.candidate[there], table.score[there]
         own = np.maximum(found.scores, 0.0)
         total = own + np.bincount(rows, weights=score, minlength=len(found))
@@ -150,8 +152,8 @@ def on_track(
 
 
 def with_clear_negatives(
-    evidence: Evidence, verdict: NDArray[np.int64], neighbour: float, clear_iou: float
-) -> NDArray[np.int64]:
+    evidence: Evidence, verdict: NDArray[np.int8], neighbour: float, clear_iou: float
+) -> NDArray[np.int8]:
     """Return verdicts in which no hard negative lies on a surer detection that is not one itself."""
     found = evidence.detections
     kept = verdict.copy()
@@ -206,18 +208,18 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
 def _table(
     evidence: Evidence,
     rule: str,
-    verdict: NDArray[np.int64],
+    verdict: NDArray[np.int8],
     weights: NDArray[np.float64],
     seen: dict[str, NDArray[np.float64]],
     refine: bool,
 ) -> MinedTable:
     rows = np.flatnonzero(verdict >= 0)
-    kind = picked(verdict, rows).astype(np.int8)
+    kind = picked(verdict, rows)
     given = np.where(kind == IGNORE, 0.0, picked(weights, rows))
     columns = {name: picked(column, rows) for name, column in seen.items()}
     times_s = index_of(evidence).times_s
     table = detection_table(evidence.detections, rule, rows, kind, given, columns, times_s)
-    if not refine:
+    if not refine or refined_boxes(evidence) is evidence.detections.boxes_xyxy:
         return table
     positive = (kind == POSITIVE) | (kind == PSEUDO)
     boxes = np.where(positive[:, None], refined_boxes(evidence)[rows], table.boxes_xyxy)
@@ -268,8 +270,8 @@ def _labels_asked(evidence: Evidence, response: ElicitedThresholds) -> bool:
 
 def _fused(
     evidence: Evidence, thresholds: HemThresholds, steady: Steadiness, answers: Answers
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return what query_hem says of every detection, int64 (N,), -1 for nothing, and its weight (N,)."""
+) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Return what query_hem says of every detection, int8 (N,), -1 for nothing, and its weight (N,)."""
     limits, response = thresholds.temporal, thresholds.elicited
     found, was_asked = evidence.detections, evidence.elicit_calls > 0
     negative, pseudo, ignore = decide(evidence, limits, steady)

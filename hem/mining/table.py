@@ -121,9 +121,9 @@ def picked(column: NDArray, rows: NDArray[np.int64]) -> NDArray:
     return column if every else column[rows]
 
 
-def first_kind(*cases: tuple[NDArray[np.bool_], int]) -> NDArray[np.int64]:
-    """Return int64 (N,): the code of the first case whose mask, bool (N,), holds; -1 where none does."""
-    kind = np.full(len(cases[0][0]), -1, dtype=np.int64)
+def first_kind(*cases: tuple[NDArray[np.bool_], int]) -> NDArray[np.int8]:
+    """Return int8 (N,): the code of the first case whose mask, bool (N,), holds; -1 where none does."""
+    kind = np.full(len(cases[0][0]), -1, dtype=np.int8)
     for mask, code in reversed(cases):
         kind[mask] = code
     return kind

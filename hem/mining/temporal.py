@@ -288,7 +288,7 @@ def verdict_table(
     more: dict[str, NDArray[np.float64]] | None = None,
 ) -> MinedTable:
     """Return the detections with a verdict (hard negative, pseudo-label, ignore) as a table."""
-    kind = first_kind(*zip(verdict, (NEGATIVE, PSEUDO, IGNORE), strict=True)).astype(np.int8)
+    kind = first_kind(*zip(verdict, (NEGATIVE, PSEUDO, IGNORE), strict=True))
     rows = np.flatnonzero(kind >= 0)
     seen = {"support": found.support[rows], "steadiness": found.value[rows]}
     seen["visible"] = found.visible[rows]

@@ -20,7 +20,7 @@ Picture = NDArray[np.uint8]
 
 _FORMATS = ("yuv420p", "yuvj420p")
 _ALIGN_X, _ALIGN_Y = 32, 4  # columns that converters work on at once; rows that PyAV lays out as FFmpeg does
-_MOST = 0.5  # of the frame; when more was made in parts, the whole is made and kept
+_MOST = 0.25  # of the frame; when more was made in parts, the whole is made and kept
 _OF_THREAD = threading.local()
 
 
