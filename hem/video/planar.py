@@ -22,6 +22,8 @@ _FORMATS = ("yuv420p", "yuvj420p")
 _ALIGN_X, _ALIGN_Y = 32, 4  # columns that converters work on at once; rows that PyAV lays out as FFmpeg does
 _MOST = 0.25  # of the frame; when more was made in parts, the whole is made and kept
 _OF_THREAD = threading.local()
+# Conversion has threads of its own since PyAV 17; they only get in the way of those that decode.
+IN_THIS_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 def rgb_of(frame: av.VideoFrame, converter: VideoReformatter) -> Picture:
@@ -30,10 +32,6 @@ def rgb_of(frame: av.VideoFrame, converter: VideoReformatter) -> Picture:
     plane = shown.planes[0]
     shape, strides = (frame.height, frame.width, 3), (plane.line_size, 3, 1)
     return np.ndarray(shape, np.uint8, memoryview(plane), strides=strides)
-
-
-# Conversion has threads of its own since PyAV 17; they only get in the way of those that decode.
-IN_THIS_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 class PlanarGrey:
