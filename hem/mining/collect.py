@@ -17,8 +17,7 @@ from hem.mining.matching import (
     BoxTemplate,
     NeighbourRow,
     NeighbourRows,
-    pixel_match,
-    pixel_template,
+    PixelTemplate,
 )
 from hem.mining.needs import Stretch, box_reach, is_open, pixel_reach
 from hem.mining.stillness import StillnessMeter
@@ -266,13 +265,14 @@ class _Collector:
                 if step and other is not None and other.shot == frame.shot and not other.duplicate:
                     rows.append((row, step, BOX_REGION, *template.find(other.grey)))
         size = (frame.grey.shape[1], frame.grey.shape[0])
-        pixels = pixel_template(frame.grey, box) if spans[2] else None
+        if not spans[2]:
+            return rows
+        assert settings.search_margin is not None
+        pixels = PixelTemplate(frame.grey, box, settings.search_margin, size)
         for step in range(-spans[2], spans[2] + 1):
             other = by_index.get(frame.index + step)
             if step and other is not None and _holds(other, label, settings.paper_score_threshold[0]):
-                assert settings.search_margin is not None and pixels is not None
-                found = pixel_match(pixels, other.grey, box, settings.search_margin, size)
-                rows.append((row, step, PIXEL_REGION, *found))
+                rows.append((row, step, PIXEL_REGION, *pixels.match(other.grey)))
         return rows
 
     def _disturb(self, frames: list[_Frame], stretch: Stretch, owner: NDArray[np.int64]) -> None:

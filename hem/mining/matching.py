@@ -19,87 +19,74 @@ SURE_NCC = 0.01
 """Twenty times OpenCV's error at a peak; an NCC this far above a threshold passes it whoever computes it."""
 
 
-def pixel_template(grey: GreyPicture, box_xyxy: NDArray[np.float64]) -> Grey:
-    """Return what the published program looks for: rows int(top):int(bottom), columns int(left):int(right).
+class PixelTemplate:
+    """A candidate's picture at full resolution, to be looked for as the published program does.
 
     Args:
         grey: uint8 (H, W), the candidate's frame.
-        box_xyxy: float64 (4,), inside the frame; must hold a pixel.
-    """
-    left, top, right, bottom = (int(value) for value in box_xyxy)
-    return grey[top:bottom, left:right]
-
-
-def pixel_match(
-    template: Grey,
-    other: GreyPicture,
-    box_xyxy: NDArray[np.float64],
-    margin: float,
-    size: tuple[int, int],
-) -> tuple[float, NDArray[np.float64]]:
-    """Find a box's picture in another frame as the published program does.
-
-    Args:
-        template, box_xyxy: see pixel_template.
-        other: uint8 (H, W), the frame searched.
+        box_xyxy: float64 (4,), inside the frame; its template is rows int(top):int(bottom), columns
+            int(left):int(right) and must hold a pixel.
         margin: pixels searched on every side.
         size: (W, H) of the video's first frame.
-
-    Returns:
-        (best NCC, template-sized box at the best place float64 (4,)).
     """
-    x0, y0, x1, y1 = pixel_region(box_xyxy, margin, size)
-    best, x, y = best_match_opencv(template, other[y0:y1, x0:x1])
-    height, width = template.shape
-    return best, np.array([x0 + x, y0 + y, x0 + x + width, y0 + y + height], dtype=np.float64)
 
+    def __init__(
+        self, grey: GreyPicture, box_xyxy: NDArray[np.float64], margin: float, size: tuple[int, int]
+    ) -> None:
+        left, top, right, bottom = (int(value) for value in box_xyxy)
+        self._template = grey[top:bottom, left:right]
+        self._region = pixel_region(box_xyxy, margin, size)
 
-def pixel_shows(
-    template: Grey,
-    other: GreyPicture,
-    box_xyxy: NDArray[np.float64],
-    margin: float,
-    size: tuple[int, int],
-    tried_xy: Iterable[tuple[int, int]],
-    elsewhere: NDArray[np.int64],
-    least: float,
-) -> bool:
-    """Whether pixel_match surely finds an NCC of ``least`` or more, and surely at none of some places.
+    def match(self, other: GreyPicture) -> tuple[float, NDArray[np.float64]]:
+        """Return the best NCC in another frame, uint8 (H, W), and the box of the template there (4,)."""
+        x0, y0, x1, y1 = self._region
+        best, x, y = best_match_opencv(self._template, other[y0:y1, x0:x1])
+        height, width = self._template.shape
+        return best, np.array([x0 + x, y0 + y, x0 + x + width, y0 + y + height], dtype=np.float64)
 
-    It does if one of the places tried has it and those places have less. Surely: by SURE_NCC, which
-    OpenCV's error does not reach. False says nothing.
+    def shows(
+        self,
+        other: GreyPicture,
+        tried_xy: Iterable[tuple[int, int]],
+        elsewhere: NDArray[np.int64],
+        least: float,
+    ) -> bool:
+        """Whether ``match`` surely finds an NCC of ``least`` or more, and surely at none of some places.
 
-    Args:
-        template, other, box_xyxy, margin, size: see pixel_match.
-        tried_xy: left and top of the template, moved into the search region.
-        elsewhere: int64 (M, 4), places where the best one must not be, (x0, y0, x1, y1), ends inclusive.
-        least: the NCC to pass.
-    """
-    height, width = template.shape
-    x0, y0, x1, y1 = pixel_region(box_xyxy, margin, size)
-    first, last = np.array([x0, y0]), np.array([x1 - width, y1 - height])
-    low, high = np.maximum(elsewhere[:, :2], first), np.minimum(elsewhere[:, 2:], last)
-    there = (low <= high).all(axis=1)
-    low, high = low[there], high[there]
-    if (high - low + 1).prod(axis=1).sum() > MOST_PLACES * (last - first + 1).prod():
-        return False  # the whole search costs no more
-    tried = np.clip(np.array(list(tried_xy)), first, last)
-    apart = ~((tried[:, None] >= low) & (tried[:, None] <= high)).all(axis=2).any(axis=1)
-    for x, y in tried[apart].tolist():
-        best = ncc_of(template, other[y : y + height, x : x + width])
-        if best >= least + SURE_NCC:
-            parts = (
-                other[v0 : v1 + height, u0 : u1 + width]
-                for (u0, v0), (u1, v1) in zip(low.tolist(), high.tolist(), strict=True)
-            )
-            return all(best_match_opencv(template, part)[0] < best - SURE_NCC for part in parts)
-    return False
+        It does if one of the places tried has it and those places have less. Surely: by SURE_NCC, which
+        OpenCV's error does not reach. False says nothing.
+
+        Args:
+            other: uint8 (H, W).
+            tried_xy: left and top of the template, moved into the search region.
+            elsewhere: int64 (M, 4), places where the best one must not be, (x0, y0, x1, y1), ends inclusive.
+            least: the NCC to pass.
+        """
+        height, width = self._template.shape
+        first = np.array(self._region[:2])
+        last = np.array(self._region[2:]) - (width, height)
+        low, high = np.maximum(elsewhere[:, :2], first), np.minimum(elsewhere[:, 2:], last)
+        there = (low <= high).all(axis=1)
+        low, high = low[there], high[there]
+        if (high - low + 1).prod(axis=1).sum() > MOST_PLACES * (last - first + 1).prod():
+            return False  # the whole search costs no more
+        tried = np.clip(np.array(list(tried_xy)), first, last)
+        apart = ~((tried[:, None] >= low) & (tried[:, None] <= high)).all(axis=2).any(axis=1)
+        for x, y in tried[apart].tolist():
+            best = ncc_of(self._template, other[y : y + height, x : x + width])
+            if best >= least + SURE_NCC:
+                parts = (
+                    other[v0 : v1 + height, u0 : u1 + width]
+                    for (u0, v0), (u1, v1) in zip(low.tolist(), high.tolist(), strict=True)
+                )
+                return all(best_match_opencv(self._template, part)[0] < best - SURE_NCC for part in parts)
+        return False
 
 
 def pixel_region(
     box_xyxy: NDArray[np.float64], margin: float, size: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """Return (x0, y0, x1, y1), ends exclusive: all that pixel_match looks at, in either frame.
+    """Return (x0, y0, x1, y1), ends exclusive: all that PixelTemplate looks at, in either frame.
 
     The template lies inside, for a box inside the frame, since the search reaches round it.
     """

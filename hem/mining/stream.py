@@ -5,15 +5,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.matching import pixel_match, pixel_shows, pixel_template
+from hem.mining.matching import PixelTemplate
 from hem.mining.paper import PaperJudge, PaperThresholds, PaperWork, paper_table, paper_work
 from hem.mining.table import MinedTable
-from hem.ops.template_match import Grey
 from hem.structures import GreyPicture, VideoDetections
 
 Read = Callable[[NDArray[np.bool_]], Iterable[tuple[int, GreyPicture]]]
@@ -52,6 +52,48 @@ def to_grey(picture: GreyPicture, channel_order: str = "rgb") -> GreyPicture:
     return np.asarray(cv2.cvtColor(picture, code))
 
 
+class _Pictures:
+    """The pictures at hand, and what PaperJudge asks of them; a candidate is dealt with in one thread."""
+
+    def __init__(self, detections: VideoDetections, thresholds: PaperThresholds) -> None:
+        self.held: dict[int, GreyPicture] = {}
+        self._detections, self._thresholds = detections, thresholds
+        self._templates: dict[int, PixelTemplate] = {}  # of the candidates in work
+
+    def match(self, row: int, offset: int) -> tuple[float, NDArray[np.float64]] | None:
+        """See hem.mining.paper.Match."""
+        other = self._other(row, offset)
+        return None if other is None else self._template(row).match(other)
+
+    def shows(
+        self, row: int, offset: int, nearest: tuple[int, NDArray[np.float64]], elsewhere: NDArray[np.int64]
+    ) -> bool:
+        """See hem.mining.paper.Shows: look where it would be if it went on as it did before, or stayed."""
+        other = self._other(row, offset)
+        if other is None:
+            return False
+        corner = self._detections.boxes_xyxy[row, :2].astype(np.int64)
+        moved = np.rint((nearest[1][:2] - corner) * (offset / nearest[0])).astype(np.int64)
+        tried = dict.fromkeys((tuple((corner + moved).tolist()), tuple(corner.tolist())))
+        return self._template(row).shows(other, tried, elsewhere, self._thresholds.ncc_threshold)
+
+    def forget(self, row: int) -> None:
+        """Let go of a candidate's template."""
+        self._templates.pop(row, None)
+
+    def _other(self, row: int, offset: int) -> GreyPicture | None:
+        """Return the picture ``offset`` frames from a candidate; None if it or the candidate's is missing."""
+        frame = int(self._detections.frame_index[row])
+        return self.held.get(frame + offset) if frame in self.held else None
+
+    def _template(self, row: int) -> PixelTemplate:
+        if row not in self._templates:
+            found, margin = self._detections, self._thresholds.search_margin
+            picture, size = self.held[int(found.frame_index[row])], (found.video.width, found.video.height)
+            self._templates[row] = PixelTemplate(picture, found.boxes_xyxy[row], margin, size)
+        return self._templates[row]
+
+
 def stream_paper(
     detections: VideoDetections,
     read: Read,
@@ -75,36 +117,8 @@ def stream_paper(
     work = paper_work(detections, thresholds)
     judge = PaperJudge(detections, thresholds, work)
     wanted = _needed(detections, judge, work)
-    size = (detections.video.width, detections.video.height)
-    held: dict[int, GreyPicture] = {}
-    templates: dict[int, Grey] = {}  # of the candidates in work
-
-    def template(row: int) -> Grey:
-        if row not in templates:
-            picture = held[int(detections.frame_index[row])]
-            templates[row] = pixel_template(picture, detections.boxes_xyxy[row])
-        return templates[row]
-
-    def match(row: int, offset: int) -> tuple[float, NDArray[np.float64]] | None:
-        frame = int(detections.frame_index[row])
-        if frame not in held or frame + offset not in held:
-            return None
-        other, margin = held[frame + offset], thresholds.search_margin
-        return pixel_match(template(row), other, detections.boxes_xyxy[row], margin, size)
-
-    def shows(
-        row: int, offset: int, nearest: tuple[int, NDArray[np.float64]], elsewhere: NDArray[np.int64]
-    ) -> bool:
-        """Look where it would be if it went on as it did to the nearest frame, or stayed."""
-        frame, box = int(detections.frame_index[row]), detections.boxes_xyxy[row]
-        if frame not in held or frame + offset not in held:
-            return False
-        corner = box[:2].astype(np.int64)
-        moved = np.rint((nearest[1][:2] - corner) * (offset / nearest[0])).astype(np.int64)
-        tried = dict.fromkeys((tuple((corner + moved).tolist()), tuple(corner.tolist())))
-        other, margin, least = held[frame + offset], thresholds.search_margin, thresholds.ncc_threshold
-        return pixel_shows(template(row), other, box, margin, size, tried, elsewhere, least)
-
+    pictures = _Pictures(detections, thresholds)
+    judged = partial(judge.isolated, match=pictures.match, shows=pictures.shows)
     verdicts: dict[int, dict[str, float]] = {}
     waiting = deque(work.undecided.tolist())
     asked: deque[tuple[int, Future[tuple[bool, dict[str, float]]]]] = deque()
@@ -114,26 +128,26 @@ def stream_paper(
         while len(asked) > most or (asked and asked[0][1].done()):
             row, verdict = asked.popleft()
             isolated, seen = verdict.result()
-            templates.pop(row, None)
+            pictures.forget(row)
             if isolated:
                 verdicts[row] = seen
         rows = [asked[0][0]] if asked else list(waiting)[:1]
         first = min((int(detections.frame_index[row]) for row in rows), default=len(wanted) + reach)
-        for old in [key for key in held if key < first - reach]:
-            del held[old]
+        for old in [key for key in pictures.held if key < first - reach]:
+            del pictures.held[old]
 
     reach = thresholds.window
     with ThreadPoolExecutor(threads) as pool:
         for frame, grey in _ahead(_grey(read(wanted), wanted, channel_order)):
-            held[frame] = grey
+            pictures.held[frame] = grey
             # a frame whose neighbours are all here is matched while later ones are being decoded
             while waiting and detections.frame_index[waiting[0]] + reach <= frame:
                 row = waiting.popleft()
-                asked.append((row, pool.submit(judge.isolated, row, match, shows)))
+                asked.append((row, pool.submit(judged, row)))
             settle(8 * threads)
             if not waiting:
                 break
-        asked.extend((row, pool.submit(judge.isolated, row, match, shows)) for row in waiting)
+        asked.extend((row, pool.submit(judged, row)) for row in waiting)
         waiting.clear()
         settle(0)
     negatives = np.array(sorted(verdicts), dtype=np.int64)

@@ -23,15 +23,13 @@ _ALIGN_X, _ALIGN_Y = 32, 4  # columns that converters work on at once; rows that
 _MOST = 0.25  # of the frame; when more was made in parts, the whole is made and kept
 _OF_THREAD = threading.local()
 # Conversion has threads of its own since PyAV 17; they only get in the way of those that decode.
-IN_THIS_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+_IN_THIS_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
-def rgb_of(frame: av.VideoFrame, converter: VideoReformatter) -> Picture:
-    """Return uint8 (H, W, 3) by FFmpeg's conversion, in this thread; valid as long as it is held."""
-    shown = converter.reformat(frame, frame.width, frame.height, "rgb24", **IN_THIS_THREAD)
-    plane = shown.planes[0]
-    shape, strides = (frame.height, frame.width, 3), (plane.line_size, 3, 1)
-    return np.ndarray(shape, np.uint8, memoryview(plane), strides=strides)
+def rgb_of(frame: av.VideoFrame, converter: VideoReformatter, width: int, height: int) -> Picture:
+    """Return uint8 (height, width, 3) by FFmpeg's conversion, in this thread; valid as long as it is held."""
+    plane = converter.reformat(frame, width, height, "rgb24", **_IN_THIS_THREAD).planes[0]
+    return np.ndarray((height, width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
 
 
 class PlanarGrey:
@@ -144,4 +142,4 @@ def _grey(frame: av.VideoFrame) -> Picture:
     converter = getattr(_OF_THREAD, "converter", None)
     if converter is None:
         converter = _OF_THREAD.converter = VideoReformatter()  # kept: one takes longer to set up than to use
-    return np.asarray(cv2.cvtColor(rgb_of(frame, converter), cv2.COLOR_RGB2GRAY))
+    return np.asarray(cv2.cvtColor(rgb_of(frame, converter, frame.width, frame.height), cv2.COLOR_RGB2GRAY))

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from hem.errors import HemError
-from hem.video.planar import IN_THIS_THREAD, PlanarGrey, suits
+from hem.video.planar import PlanarGrey, rgb_of, suits
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, RawGap, Selection
 
 # Containers that store no presentation times: AVI gives decoding order instead, raw streams nothing.
@@ -274,11 +274,9 @@ class PyavReader(FrameReader):
             return PlanarGrey(frame)
         width, height = self._size
         try:
-            shown = self._converter.reformat(frame, width, height, "rgb24", **IN_THIS_THREAD)
+            pixels = rgb_of(frame, self._converter, width, height)
         except (av.FFmpegError, ValueError) as error:
             raise DecoderFailed(f"frames in {frame.format.name} cannot be made RGB ({error})") from None
-        plane = shown.planes[0]
-        pixels = np.ndarray((height, width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
         return np.rot90(pixels, self._turns) if self._turns else pixels
 
     def _suited(self, frame: av.VideoFrame) -> bool:

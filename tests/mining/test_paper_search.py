@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from hem.mining import stream
-from hem.mining.matching import pixel_match, pixel_shows, pixel_template
+from hem.mining.matching import PixelTemplate
 from hem.mining.paper import PaperThresholds
-from hem.mining.stream import stream_paper
+from hem.mining.stream import _Pictures, stream_paper
 from hem.structures import Kind, VideoDetections, VideoInfo
 
 WIDTH, HEIGHT, FRAMES, AT = 320, 240, 15, 7
@@ -34,18 +33,18 @@ def detections(neighbour):
 
 def mined(found, frames, monkeypatch):
     """Return whether the candidate is a hard negative, and how often all places were searched."""
-    searched = []
+    searched, match = [], _Pictures.match
 
-    def counting(*given):
-        searched.append(given)
-        return pixel_match(*given)
+    def counting(self, row, offset):
+        searched.append(row)
+        return match(self, row, offset)
 
-    monkeypatch.setattr(stream, "pixel_match", counting)
+    monkeypatch.setattr(_Pictures, "match", counting)
     table = stream_paper(
         found, lambda wanted: ((t, frames[t]) for t in np.flatnonzero(wanted).tolist()), SETTINGS
     )
     rows = table.row[table.of_kind(Kind.HARD_NEGATIVE)].tolist()
-    return AT in rows, len([one for one in searched if tuple(one[2]) == BOX])
+    return AT in rows, searched.count(AT)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +82,10 @@ def test_a_place_outside_the_search_region_says_nothing():
     other = rng.integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
     other[90:130, 230:270] = grey[90:130, 120:160]  # the same picture, 110 pixels on
     box, nowhere = np.array(BOX), np.zeros((0, 4), dtype=np.int64)
-    template = pixel_template(grey, box)
-    assert pixel_match(template, other, box, 40.0, (WIDTH, HEIGHT))[0] < 0.5
-    assert not pixel_shows(template, other, box, 40.0, (WIDTH, HEIGHT), [(230, 90)], nowhere, 0.5)
-    assert pixel_shows(template, other, box, 120.0, (WIDTH, HEIGHT), [(230, 90)], nowhere, 0.5)
+    near, far = (PixelTemplate(grey, box, margin, (WIDTH, HEIGHT)) for margin in (40.0, 120.0))
+    assert near.match(other)[0] < 0.5
+    assert not near.shows(other, [(230, 90)], nowhere, 0.5)
+    assert far.shows(other, [(230, 90)], nowhere, 0.5)
 
 
 def test_a_picture_without_contrast_is_searched_for_everywhere(monkeypatch):
