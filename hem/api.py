@@ -98,7 +98,8 @@ def mine_videos(
     """Mine videos with a detector, or from detections that any other program made.
 
     Evidence is kept under ``output_dir/evidence``, a folder a video; videos already there are not
-    read again, so an interrupted call goes on. ``hard_examples.json`` (COCO style) and
+    read again, and what a detector was asked about the one that was being read is not asked again, so an
+    interrupted call goes on. ``hard_examples.json`` (COCO style) and
     ``hard_examples.parquet`` are written beside it.
 
     Args:

@@ -44,7 +44,8 @@ def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[],
                     raise
                 _end(HemError(f"{error.filename}: {error.strerror}"))
             except KeyboardInterrupt:
-                print("hem: interrupted; what was finished is kept", file=sys.stderr, flush=True)
+                kept = "what was finished is kept, and the same command goes on from there"
+                print(f"hem: interrupted; {kept}", file=sys.stderr, flush=True)
                 raise SystemExit(EXIT_INTERRUPTED) from None
 
         task.__module__ = work.__module__

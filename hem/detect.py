@@ -1,7 +1,6 @@
 """``python -m hem.detect``: every detection of every video, and the videos with boxes drawn on request."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.artifacts import load_detections, load_examples, save_detections
+from hem.artifacts.detections import made_by
 from hem.compose import entry
 from hem.config import DetectConfig, check
+from hem.detectors.protocol import Detector
+from hem.errors import HemError
 from hem.reporting.steps import Steps
 from hem.reporting.strips import annotated, marks_of_detections, marks_of_examples
 from hem.structures import FrameBatch, HardExample, VideoDetections, VideoInfo
+from hem.training.answers import remembered
 from hem.training.checkpoint import detector_from, load_checkpoint
 from hem.training.measure import accelerator_of, detect_video
 from hem.training.video_data import VideoData
-from hem.video.manifest import scan_videos
+from hem.video.manifest import about_frames, scan_videos
 from hem.video.writer import write_video
 
 
@@ -33,21 +36,45 @@ def main(values: dict[str, Any]) -> None:
     with Steps() as steps:
         for skipped in found.skipped:
             steps.say(f"skipped {skipped.path}: {skipped.reason}")
-        for video in found.videos:
-            file = output / f"{video.video_id}.parquet"
+        files = {video: output / f"{video.video_id}.parquet" for video in found.videos}
+        for file in files.values():
+            _refuse_other(file, detector, config.floor_score)
+        for video, file in files.items():
             if not file.is_file():
-                name = f"detect {video.video_id}"
-                show = partial(steps.progress, name)
-                with data.source(video) as source:
-                    answers = detect_video(detector, source, config.floor_score, show)
-                    report = source.report()
-                save_detections(file, answers, {"model": detector.digest()})
-                if report.error:
-                    steps.say(f"{video.video_id}: {report.error}")
+                _detect(detector, data, video, config.floor_score, file, steps)
             if config.overlay:
                 shown = output / f"{video.video_id}.overlay.mp4"
                 draw_overlay(shown, data, video, load_detections(file), verdicts, config.overlay_score)
         steps.say(f"written to {output}")
+
+
+def _detect(
+    detector: Detector, data: VideoData, video: VideoInfo, floor_score: float, file: Path, steps: Steps
+) -> None:
+    total = about_frames([video])
+
+    def show(done: int, _: int | None) -> None:
+        steps.progress(f"detect {video.video_id}", done, total)
+
+    with remembered(detector, video, floor_score, file) as answers:
+        with data.source(video) as source:
+            found = detect_video(detector, source, floor_score, show, answers)
+            report = source.report()
+        save_detections(file, found, {"model": detector.digest()})
+        answers.forget()
+    if report.error:
+        steps.say(f"{video.video_id}: {report.error}")
+
+
+def _refuse_other(file: Path, detector: Detector, floor_score: float) -> None:
+    """Raise HemError if a file of an earlier call holds something else than this one would write."""
+    if not file.is_file():
+        return
+    way_out = f"choose another output_dir, or remove {file}"
+    if made_by(file).get("model") != detector.digest():
+        raise HemError(f"{file} holds detections of another detector: {way_out}")
+    if (before := load_detections(file).floor_score) != floor_score:
+        raise HemError(f"floor_score is {floor_score}, but {file} was made with {before}: {way_out}")
 
 
 def draw_overlay(

@@ -18,7 +18,7 @@ from hem.structures.evidence import CollectSettings
 from hem.training.checkpoint import detector_from, load_checkpoint
 from hem.training.measure import accelerator_of
 from hem.training.video_data import VideoData
-from hem.video.manifest import Manifest, frames_as_video, scan_videos
+from hem.video.manifest import Manifest, about_frames, frames_as_video, scan_videos
 
 
 @entry("mine")
@@ -64,6 +64,7 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
         path = Path(config.checkpoint)
         detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
     found = _videos(config, output, steps)
+    total = about_frames(found.videos)
     return mine_videos(
         found.videos,
         preset,
@@ -75,7 +76,7 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
         video=config.video,
         output_dir=output,
         seed=config.seed,
-        say=lambda done: steps.progress("mining", done, None),
+        say=lambda done: steps.progress("mining", done, total),
         verdicts=paths(config.verdicts),
         calibration=None if config.calibration is None else Path(config.calibration),
         skipped=found.skipped,

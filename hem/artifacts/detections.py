@@ -68,3 +68,12 @@ def load_detections(path: Path) -> VideoDetections:
         HemError: if the file is absent, damaged or of another schema.
     """
     return from_columns(*read_table(path, "detections"))
+
+
+def made_by(path: Path) -> dict[str, str]:
+    """Return the digests of what made a file of detections, as save_detections was given them.
+
+    Raises:
+        HemError: as load_detections.
+    """
+    return dict(read_table(path, "detections")[1].get("made_by", {}))

@@ -15,6 +15,7 @@ from hem.structures import HardExample, Kind, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.training.evidence_pass import run_pass
 from hem.training.video_data import VideoData
+from hem.video.manifest import about_frames
 
 CACHE_BYTES = 512 << 20  # decoded replay frames kept in RAM; mined frames are few and drawn often
 
@@ -83,12 +84,13 @@ class ArmMining:
 
     def _collected(self, teacher: Detector, index: int, folder: Path) -> Sequence[Evidence]:
         name = f"evidence_{index:03d}_{teacher.digest()[:16]}"  # of these weights, whatever a killed run left
+        total = about_frames(self.videos.videos)
         return run_pass(
             teacher,
             self.videos,
             self.collect,
             folder / name,
-            lambda done: self.progress("mining", done, None),
+            lambda done: self.progress("mining", done, total),
         )
 
     def _read(self, evidence: Evidence, by_id: dict[str, VideoInfo]) -> VideoInfo:

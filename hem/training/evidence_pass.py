@@ -1,22 +1,22 @@
 """One pass of a detector over every video: detections and evidence on disk, one folder a video."""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from hem.artifacts import remove_parts
 from hem.artifacts.evidence import StoredEvidence, load_evidence, save_evidence
 from hem.detectors.protocol import Detector
 from hem.errors import HemError
-from hem.mining.collect import collect_evidence
+from hem.mining.collect import Detect, collect_evidence
 from hem.mining.elicited import elicit
-from hem.structures import Detections, FrameBatch, GreyBatch, VideoInfo
+from hem.structures import FrameBatch, GreyBatch, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
+from hem.training.answers import notes_beside, remembered
 from hem.training.video_data import VideoData
 from hem.video.stream import shard_videos
 
@@ -46,8 +46,10 @@ def run_pass(
 ) -> StoredEvidence:
     """Collect evidence of every video that has none yet under ``root``; all of it is read when asked for.
 
-    A video that was finished before a kill is not read again. Under a process group each rank takes
-    every n-th video by length, and all ranks return the same evidence.
+    A video that was finished before a kill is not read again. Of the one that was being read, what the
+    detector answered lies in a hidden folder beside its evidence: its frames are decoded once more, but
+    the detector is asked from there on only. Under a process group each rank takes every n-th video by
+    length, and all ranks return the same evidence.
 
     Raises:
         HemError: if no video gave a single frame.
@@ -67,8 +69,12 @@ def run_pass(
                 if report:
                     report(before + frames)
 
-            evidence = _one(detector, videos, video, settings, show)
-            save_evidence(folder, evidence)
+            with remembered(detector, video, settings.floor_score, folder) as answers:
+                evidence = _one(detector, videos, video, settings, show, answers)
+                save_evidence(folder, evidence)
+                answers.forget()
+        else:
+            shutil.rmtree(notes_beside(folder), ignore_errors=True)  # of a pass killed at its very end
         done += load_evidence(folder).detections.n_frames
         if report:
             report(done)
@@ -86,8 +92,8 @@ def _one(
     video: VideoInfo,
     settings: CollectSettings,
     report: Callable[[int], object],
+    detect: Detect,
 ) -> Evidence:
-    detect: Callable[[Tensor], list[Detections]] = partial(detector.detect, floor_score=settings.floor_score)
     with videos.source(video) as source:
         return collect_evidence(
             counted(source, report),

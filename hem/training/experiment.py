@@ -35,6 +35,7 @@ from hem.training.mining_callback import MiningCallback
 from hem.training.module import DetectionModule
 from hem.training.stages import StageStore
 from hem.training.video_data import VideoData
+from hem.video.manifest import about_frames
 
 CHECKPOINT = "checkpoint.pt"
 EXAMPLES = "hard_examples.parquet"
@@ -142,7 +143,8 @@ class Experiment:
 
         def work(directory: Path) -> None:
             detector = self.load(baseline)
-            report = lambda done: self.parts.progress("evidence", done, None)  # noqa: E731
+            total = about_frames(self.parts.videos)
+            report = lambda done: self.parts.progress("evidence", done, total)  # noqa: E731
             run_pass(detector, self.unlabelled, self.parts.collect, directory, report)
 
         return self.store.run("evidence", key, work)

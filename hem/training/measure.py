@@ -12,6 +12,7 @@ from hem.detectors.protocol import Detector
 from hem.evaluation.coco import coco_figures, video_coco_figures
 from hem.evaluation.video import OperatingPoint, baseline_point, video_figures
 from hem.structures import Detections, Target, VideoDetections, VideoInfo, VideoTruth
+from hem.training.answers import RememberedAnswers
 from hem.training.datamodule import ImageSource
 from hem.video.source import FrameSource
 
@@ -43,8 +44,17 @@ def detect_video(
     source: FrameSource,
     floor_score: float,
     report: Report | None = None,
+    answers: RememberedAnswers | None = None,
 ) -> VideoDetections:
     """Return the detections of every frame of one video.
+
+    Args:
+        detector: asked for every frame.
+        source: the frames.
+        floor_score: lowest score kept.
+        report: told of the frames done.
+        answers: of the same detector, asked instead of it, so that what an interrupted call was told is
+            not asked again; see hem.training.answers.remembered.
 
     Stretches that could not be decoded are gaps, not empty frames: figures leave them out, where
     empty frames would count their objects as missed.
@@ -54,9 +64,9 @@ def detect_video(
     times: dict[int, float] = {}
     for batch in source:
         video = batch.video
-        answers = detector.detect(batch.frames, floor_score)
+        found = detector.detect(batch.frames, floor_score) if answers is None else answers(batch.frames)
         for answer, index, time_s in zip(
-            answers, batch.frame_indices.tolist(), batch.times_s.tolist(), strict=True
+            found, batch.frame_indices.tolist(), batch.times_s.tolist(), strict=True
         ):
             times[index] = time_s
             frames.append(

@@ -10,7 +10,7 @@ from hem.artifacts import digest_of, sha256_file, whole_file
 from hem.errors import HemError
 from hem.structures import VideoInfo
 from hem.video.image_folder_source import images_of
-from hem.video.pyav_source import probe_stream
+from hem.video.pyav_source import claimed_frames, probe_stream
 
 VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
@@ -98,6 +98,15 @@ def probe(path: str | Path, video_id: str | None = None) -> VideoInfo:
     path = Path(path)
     facts = probe_stream(str(path))
     return VideoInfo(video_id or path.name, _digest(path), str(path), facts.width, facts.height, facts.fps)
+
+
+def about_frames(videos: Sequence[VideoInfo]) -> int | None:
+    """Return about how many frames videos have, by their headers, to show how long a pass may take.
+
+    None if one of them does not say. Nothing else may rest on it.
+    """
+    counts = [claimed_frames(one.path) if one.n_frames is None else one.n_frames for one in videos]
+    return sum(counts) if counts and all(counts) else None
 
 
 def frames_as_video(folder: str | Path, fps: float, video_id: str | None = None) -> VideoInfo:

@@ -294,6 +294,22 @@ class _DamagedError(Exception):
     """Damage met while several threads decode."""
 
 
+def claimed_frames(path: str) -> int:
+    """Return how many frames the header claims, or about how many its duration makes; 0 if it says neither.
+
+    For showing how long something may take, and for nothing else: it may be wrong by any factor.
+    """
+    try:
+        with _open(path) as container:
+            stream = _video_stream(path, container)
+            if stream.frames:
+                return int(stream.frames)
+            duration_s = container.duration / av.time_base if container.duration else 0.0
+            return max(0, round(duration_s * _rate(stream)))
+    except (HemError, av.FFmpegError):
+        return 0
+
+
 def packet_times(path: str) -> list[float]:
     """Return the timestamps in seconds of all packets that are shown, in order of presentation.
 
