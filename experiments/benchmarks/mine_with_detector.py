@@ -5,8 +5,9 @@
 
 Random weights answer with noise or nothing, so each network runs in full and the boxes it hands out are
 replaced: three steady ones a frame and, in one frame of ten, one that overlap alone does not settle.
-The cost of the network does not depend on them, that of mining does. The ways take turns; the best
-round of each counts. A slow network is given fewer frames, so that a way takes about --seconds.
+The cost of the network does not depend on them, that of mining does. Evidence is collected as a run
+does it, files and all. The ways take turns; the best round of each counts. A slow network is given
+fewer frames, so that a way takes about --seconds.
 """
 
 import argparse
@@ -22,10 +23,12 @@ from mine_from_detections import COLLECT, best
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from hem.config import VideoConfig
 from hem.detectors.protocol import Detector
 from hem.instantiate import instantiate
-from hem.mining.collect import collect_evidence
 from hem.structures import Detections, VideoInfo
+from hem.training.evidence_pass import run_pass
+from hem.training.video_data import VideoData
 from hem.video.manifest import scan_videos
 from hem.video.source import open_source
 from hem.video.writer import write_video
@@ -62,30 +65,44 @@ def affordable(detector: Detector, video: VideoInfo, frames: int, seconds: float
     return min(frames, max(16, int(seconds / taken)))
 
 
+class Steered:
+    """A network that runs in full and whose boxes are replaced; what a pass needs of a detector."""
+
+    class_names = ("object",)
+    score_range = (0.0, 1.0)
+
+    def __init__(self, network: Detector) -> None:
+        self._network = network
+        self.done = 0
+
+    def digest(self) -> str:
+        """Return the network's."""
+        return self._network.digest()
+
+    def detect(self, frames: Tensor, floor_score: float) -> list[Detections]:
+        """Return what ``boxes_of`` says of the next frames."""
+        self._network.detect(frames, floor_score=floor_score)
+        self.done += len(frames)
+        return [boxes_of(k) for k in range(self.done - len(frames), self.done)]
+
+
 def measure(name: str, video: VideoInfo, frames: int, rounds: int, seconds: float) -> None:
     """Print one detector's rates."""
     detector = network(name)
     frames = affordable(detector, video, frames, seconds)
-
-    def detect(batch: Tensor, first: int) -> list[Detections]:
-        detector.detect(batch, floor_score=COLLECT.floor_score)
-        return [boxes_of(first + k) for k in range(len(batch))]
+    shorter = Path(video.path).with_name(f"{frames}.mp4")
+    write_video(shorter, moving_texture(720, 1280, frames), fps=25)
+    data = VideoData(scan_videos(shorter).videos, VideoConfig(batch_size=8))
 
     def alone() -> None:
-        with open_source(video, batch_size=8, end_frame=frames) as source:
+        steered = Steered(detector)
+        with data.source(data.videos[0]) as source:
             for batch in source:
-                detect(batch.frames, int(batch.frame_indices[0]))
+                steered.detect(batch.frames, COLLECT.floor_score)
 
     def with_evidence() -> None:
-        done = 0
-
-        def counting(batch: Tensor) -> list[Detections]:
-            nonlocal done
-            done += len(batch)
-            return detect(batch, done - len(batch))
-
-        with open_source(video, batch_size=8, end_frame=frames) as source:
-            collect_evidence(source, detect=counting, settings=COLLECT)
+        with tempfile.TemporaryDirectory() as folder:
+            run_pass(Steered(detector), data, COLLECT, Path(folder))  # type: ignore[arg-type]
 
     times = best(rounds, {"alone": alone, "evidence": with_evidence})
     print(
