@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from hem.artifacts import save_coco, save_examples, sha256_file, write_json
 from hem.artifacts.evidence import StoredEvidence, load_evidence
 from hem.artifacts.rulings import gather_rulings
 from hem.config import VideoConfig
-from hem.detectors.protocol import Detector
 from hem.errors import HemError
 from hem.given import Say, evidence_from, file_for, paper_alone
 from hem.mining.presets import Paper, Preset
@@ -24,8 +23,11 @@ from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import counts_of
 from hem.training.calibration import load_scale
 from hem.training.evidence_pass import folder_of, run_pass
-from hem.training.video_data import VideoData
+from hem.training.videos import Videos
 from hem.video.manifest import SkippedVideo
+
+if TYPE_CHECKING:
+    from hem.detectors.protocol import Detector
 
 EVIDENCE = "evidence"
 _COLLECT = ("floor_score", "box_margin", "match_side", "variants", "elicit_share", "still_s")
@@ -82,7 +84,7 @@ def mine_videos(
     videos: Sequence[VideoInfo],
     preset: Preset,
     *,
-    detector: Detector | None = None,
+    detector: "Detector | None" = None,
     detections: Path | None = None,
     detections_format: str = "auto",
     class_names: tuple[str, ...] = (),
@@ -129,7 +131,7 @@ def mine_videos(
     _calibration_given(preset, calibration)
     collect = collect or shipped.collect()
     settings = exactly_for(preset, collect)
-    data = VideoData(videos, video or VideoConfig())
+    data = Videos(videos, video or VideoConfig())
     root = output_dir / EVIDENCE
     if detections is not None:
         # scores of other programs have no range of their own, and there is no detector to ask again
@@ -153,7 +155,7 @@ def mine_videos(
     )
 
 
-def _digests(data: VideoData, detector: Detector | None, detections: Path | None) -> list[str]:
+def _digests(data: Videos, detector: "Detector | None", detections: Path | None) -> list[str]:
     """Return for each video the digest of what detects in it."""
     if detector is not None:
         return [detector.digest()] * len(data.videos)
@@ -163,7 +165,7 @@ def _digests(data: VideoData, detector: Detector | None, detections: Path | None
 
 def _refuse_other_pass(
     root: Path,
-    data: VideoData,
+    data: Videos,
     made_by: Sequence[str],
     settings: CollectSettings,
     preset: Preset,

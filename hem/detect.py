@@ -19,7 +19,7 @@ from hem.structures import FrameBatch, HardExample, VideoDetections, VideoInfo
 from hem.training.answers import remembered
 from hem.training.checkpoint import detector_from, load_checkpoint
 from hem.training.measure import accelerator_of, detect_video
-from hem.training.video_data import VideoData
+from hem.training.videos import Videos
 from hem.video.manifest import about_frames, scan_videos
 from hem.video.writer import write_video
 
@@ -31,7 +31,7 @@ def main(values: dict[str, Any]) -> None:
     output, path = Path(config.output_dir), Path(config.checkpoint)
     detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
     found = scan_videos(config.videos, output / "videos")
-    data = VideoData(found.videos, config.video)
+    data = Videos(found.videos, config.video)
     verdicts = [] if config.verdicts is None else load_examples(Path(config.verdicts))[0]
     with Steps() as steps:
         for skipped in found.skipped:
@@ -49,7 +49,7 @@ def main(values: dict[str, Any]) -> None:
 
 
 def _detect(
-    detector: Detector, data: VideoData, video: VideoInfo, floor_score: float, file: Path, steps: Steps
+    detector: Detector, data: Videos, video: VideoInfo, floor_score: float, file: Path, steps: Steps
 ) -> None:
     total = about_frames([video])
 
@@ -79,7 +79,7 @@ def _refuse_other(file: Path, detector: Detector, floor_score: float) -> None:
 
 def draw_overlay(
     path: Path,
-    data: VideoData,
+    data: Videos,
     video: VideoInfo,
     detections: VideoDetections,
     verdicts: list[HardExample],

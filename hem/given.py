@@ -20,7 +20,7 @@ from hem.structures import GreyPicture, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import ExampleList
 from hem.training.evidence_pass import counted, folder_of
-from hem.training.video_data import VideoData
+from hem.training.videos import Videos
 from hem.video.source import open_source
 
 _DETECTION_SUFFIXES = (".txt", ".json", ".parquet")
@@ -28,7 +28,7 @@ Say = Callable[[int], None]
 
 
 def evidence_from(
-    data: VideoData,
+    data: Videos,
     detections: Path,
     source: str,
     class_names: tuple[str, ...],
@@ -80,7 +80,7 @@ def evidence_from(
 
 
 def paper_alone(
-    data: VideoData,
+    data: Videos,
     detections: Path,
     source: str,
     class_names: tuple[str, ...],

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hem.artifacts.rulings import digest_of_rulings, gather_rulings
 from hem.mining.presets import Preset
@@ -10,7 +11,9 @@ from hem.mining.score_scale import ScoreScale
 from hem.ops.rulings import honour
 from hem.structures import HardExample, Rulings
 from hem.structures.evidence import Evidence
-from hem.training.experiment import Parts
+
+if TYPE_CHECKING:
+    from hem.training.experiment import Parts
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def paths(given: str | Sequence[str] | None) -> list[Path]:
     return [Path(one) for one in ([given] if isinstance(given, str) else given or [])]
 
 
-def honouring(parts: Parts, run: Path, say: Callable[[str], None]) -> Parts:
+def honouring(parts: "Parts", run: Path, say: Callable[[str], None]) -> "Parts":
     """Return parts in which every arm's mining honours the run's rulings, in all its rounds.
 
     They are read once, when the run starts: an answer given later counts from the next run on, and

@@ -15,9 +15,7 @@ from hem.replay.select import Caps
 from hem.reporting.mined import mined_table
 from hem.reporting.steps import Steps
 from hem.structures.evidence import CollectSettings
-from hem.training.checkpoint import detector_from, load_checkpoint
-from hem.training.measure import accelerator_of
-from hem.training.video_data import VideoData
+from hem.training.videos import Videos
 from hem.video.manifest import Manifest, about_frames, frames_as_video, scan_videos
 
 
@@ -61,6 +59,10 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
     collect = instantiate(config.collect, "collect", CollectSettings)
     detector = None
     if config.checkpoint is not None:
+        # here: networks take seconds to import, which a question to evidence need not wait
+        from hem.training.checkpoint import detector_from, load_checkpoint
+        from hem.training.measure import accelerator_of
+
         path = Path(config.checkpoint)
         detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
     found = _videos(config, output, steps)
@@ -94,7 +96,7 @@ def _keep_frames(config: MineConfig, result: MiningResult, output: Path) -> None
         1,
         result.examples,
         videos,
-        VideoData(videos, config.video).reread,
+        Videos(videos, config.video).reread,
         names,
         caps=caps,
         image_format=config.replay.image_format,

@@ -23,7 +23,7 @@ from hem.reporting.steps import Steps
 from hem.structures import Detections
 from hem.training.checkpoint import detector_from, load_checkpoint
 from hem.training.measure import accelerator_of, detect_stills, detect_video, targets_of
-from hem.training.video_data import VideoData
+from hem.training.videos import Videos
 from hem.video.manifest import scan_videos
 
 FLOOR_SCORE = 0.01  # below it nothing changes an average precision at two digits
@@ -195,7 +195,7 @@ def _video(job: Job) -> Predicted:
     scanned = scan_videos(job.config.videos, Path(job.config.output_dir) / "videos")
     for skipped in scanned.skipped:
         job.steps.say(f"skipped {skipped.path}: {skipped.reason}")
-    data = VideoData(scanned.videos, job.config.video)
+    data = Videos(scanned.videos, job.config.video)
     folder = job.folder / "predictions"
     for video in scanned.videos:
         show = partial(job.steps.progress, f"detect {video.video_id}")

@@ -60,3 +60,10 @@ def test_every_experiment_and_group_composes(installed: Path, tmp_path: Path) ->
     )
     result = run(installed, tmp_path, "-c", script)
     assert "composed" in result.stdout, result.stderr
+
+
+def test_asking_evidence_waits_for_no_network_library() -> None:
+    heavy = "{'torchvision', 'pytorch_lightning', 'transformers'} & set(sys.modules)"
+    code = f"import hem.mine, sys; sys.exit(', '.join({heavy}) or None)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

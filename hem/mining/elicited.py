@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from hem.errors import HemError
 from hem.mining.disturbances import DEFAULT_VARIANTS, DISTURBANCES, Disturbance, disturbances
@@ -96,6 +95,8 @@ def _best_answer(
     nowhere = boxes.new_full(boxes.shape, torch.nan)
     if len(boxes) == 0 or len(found) == 0:
         return boxes.new_zeros(len(boxes)), boxes.new_zeros(len(boxes)), nowhere
+    from torchvision.ops import box_iou  # see hem.structures.target
+
     overlap = box_iou(boxes, found)
     answers = (overlap > iou_threshold) & (classes[:, None] == labels[None])
     ranked = torch.where(answers, scores[None].expand_as(overlap), overlap.new_tensor(-torch.inf))

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from hem.errors import HemError
 from hem.structures import HardExample, Kind, Target
@@ -233,6 +232,8 @@ def _overlaps(example: HardExample, others: Sequence[HardExample], iou: float) -
     if not same_class:
         return False
     # the same function on the same float32 numbers as in Target, so that both draw one line
+    from torchvision.ops import box_iou  # see hem.structures.target
+
     return bool((box_iou(_boxes([example]), _boxes(same_class)) >= iou).any())
 
 

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from hem.errors import HemError
 from hem.replay.frames import FrameKey, anchored_frames
@@ -145,6 +144,8 @@ def _adds_nothing(candidate: Candidate, other: Candidate) -> bool:
 def _same_thing(first: HardExample, second: HardExample) -> bool:
     if (first.kind, first.label) != (second.kind, second.label):
         return False
+    from torchvision.ops import box_iou  # see hem.structures.target
+
     return float(box_iou(_box(first), _box(second))) >= _SAME_PLACE_IOU
 
 

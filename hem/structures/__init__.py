@@ -4,7 +4,7 @@ from hem.structures.detections import Detections, VideoDetections
 from hem.structures.examples import HardExample, Kind
 from hem.structures.grey import GreyBatch, GreyPicture
 from hem.structures.rulings import Answer, Drop, Place, Rulings, Verdict
-from hem.structures.target import Batch, LabelledImage, Target
+from hem.structures.target import Batch, ImageSource, LabelledImage, Target
 from hem.structures.truth import VideoTruth
 from hem.structures.video import FrameBatch, FrameGap, VideoInfo, VideoReport
 
@@ -18,6 +18,7 @@ __all__ = [
     "GreyBatch",
     "GreyPicture",
     "HardExample",
+    "ImageSource",
     "Kind",
     "LabelledImage",
     "Place",

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from hem.errors import HemError
 from hem.structures._check import as_tensor, same_length, valid_boxes, valid_labels
@@ -121,6 +120,8 @@ class Target:
             self.negative_labels[:, None] == self.labels[None]
         )
         live = (self.negative_weights[:, None] > 0) & (self.weights[None] > 0)
+        from torchvision.ops import box_iou  # takes seconds to import, and most commands never come here
+
         overlap = box_iou(self.negatives_xyxy, self.boxes_xyxy)
         clash = same_class & live & (overlap >= self.conflict_iou)
         if bool(clash.any()):
@@ -203,3 +204,11 @@ class LabelledImage:
 
 
 Batch = Sequence[LabelledImage]
+
+
+class ImageSource(Protocol):
+    """Anything that gives labelled images by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> LabelledImage: ...

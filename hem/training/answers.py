@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hem.artifacts import digest_of, read_table, remove_parts, write_table
-from hem.detectors.protocol import Detector
 from hem.errors import HemError
 from hem.structures import Detections, VideoInfo
+
+if TYPE_CHECKING:
+    from hem.detectors.protocol import Detector
 
 Detect = Callable[[Tensor], list[Detections]]
 EVERY_S = 20.0
@@ -157,7 +159,7 @@ def notes_beside(result: Path) -> Path:
     return result.with_name(f".{result.name}.answers")
 
 
-def remembered(detector: Detector, video: VideoInfo, floor_score: float, result: Path) -> RememberedAnswers:
+def remembered(detector: "Detector", video: VideoInfo, floor_score: float, result: Path) -> RememberedAnswers:
     """Return what asks a detector about one video, its answers kept beside ``result`` until forgotten."""
     about = {"detector": detector.digest(), "video": video.digest, "floor_score": floor_score}
     return RememberedAnswers(notes_beside(result), about, partial(detector.detect, floor_score=floor_score))

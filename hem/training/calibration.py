@@ -2,22 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hem.artifacts import read_json, write_json
-from hem.detectors.protocol import Detector
 from hem.errors import HemError
 from hem.evaluation.matching import match_stills
 from hem.mining.score_scale import ScaleKind, ScoreScale
+from hem.structures import ImageSource
 from hem.structures.evidence import Evidence
-from hem.training.datamodule import ImageSource
 from hem.training.measure import Report, detect_stills, targets_of
+
+if TYPE_CHECKING:
+    from hem.detectors.protocol import Detector
 
 CALIBRATION = "calibration.json"
 _KIND = "score_scale"
 
 
 def calibrate(
-    detector: Detector,
+    detector: "Detector",
     images: ImageSource,
     *,
     floor_score: float,

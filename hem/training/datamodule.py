@@ -2,25 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hem.replay.sampler import BatchPlan, MixedBatches
-from hem.structures import LabelledImage
+from hem.structures import ImageSource, LabelledImage
 
 Augmentation = Callable[..., LabelledImage]
 """Called with (sample, generator); if its ``needs_draw`` is true also with draw: generator -> a sample."""
-
-
-class ImageSource(Protocol):
-    """Anything that gives labelled images by index."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> LabelledImage: ...
 
 
 class PlannedSamples(Dataset[LabelledImage]):

@@ -4,21 +4,23 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from hem.artifacts import remove_parts
 from hem.artifacts.evidence import StoredEvidence, load_evidence, save_evidence
-from hem.detectors.protocol import Detector
 from hem.errors import HemError
 from hem.mining.collect import Detect, collect_evidence
 from hem.mining.elicited import elicit
 from hem.structures import FrameBatch, GreyBatch, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.training.answers import notes_beside, remembered
-from hem.training.video_data import VideoData
+from hem.training.videos import Videos
 from hem.video.stream import shard_videos
+
+if TYPE_CHECKING:
+    from hem.detectors.protocol import Detector
 
 Counted = TypeVar("Counted", FrameBatch, GreyBatch)
 FrameReport = Callable[[int], None]
@@ -38,8 +40,8 @@ def folder_of(root: Path, video: VideoInfo, among: Sequence[VideoInfo] = ()) -> 
 
 
 def run_pass(
-    detector: Detector,
-    videos: VideoData,
+    detector: "Detector",
+    videos: Videos,
     settings: CollectSettings,
     root: Path,
     report: FrameReport | None = None,
@@ -87,8 +89,8 @@ def run_pass(
 
 
 def _one(
-    detector: Detector,
-    videos: VideoData,
+    detector: "Detector",
+    videos: Videos,
     video: VideoInfo,
     settings: CollectSettings,
     report: Callable[[int], object],

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from hem.artifacts import load_detections, save_detections
-from hem.detectors.protocol import Detector
 from hem.evaluation.coco import coco_figures, video_coco_figures
 from hem.evaluation.video import OperatingPoint, baseline_point, video_figures
-from hem.structures import Detections, Target, VideoDetections, VideoInfo, VideoTruth
+from hem.structures import Detections, ImageSource, Target, VideoDetections, VideoInfo, VideoTruth
 from hem.training.answers import RememberedAnswers
-from hem.training.datamodule import ImageSource
 from hem.video.source import FrameSource
+
+if TYPE_CHECKING:
+    from hem.detectors.protocol import Detector
 
 Report = Callable[[int, int | None], None]
 """Called with (done, in all or None when unknown)."""
@@ -22,7 +23,7 @@ STILLS = "stills.parquet"
 
 
 def detect_stills(
-    detector: Detector,
+    detector: "Detector",
     dataset: ImageSource,
     floor_score: float,
     batch_size: int,
@@ -40,7 +41,7 @@ def detect_stills(
 
 
 def detect_video(
-    detector: Detector,
+    detector: "Detector",
     source: FrameSource,
     floor_score: float,
     report: Report | None = None,

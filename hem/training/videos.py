@@ -1,0 +1,37 @@
+"""Videos and how they are read: what mining needs of a data module, without Lightning."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from hem.config import VideoConfig
+from hem.structures import VideoInfo
+from hem.video.source import FrameSource, open_source
+from hem.video.stream import reread_frames
+
+
+class Videos:
+    """Some videos, each opened when it is asked for.
+
+    Args:
+        videos: what to read, in this order.
+        settings: decoder, device of the frames, batch size, how hangs are ended.
+    """
+
+    def __init__(self, videos: Sequence[VideoInfo], settings: VideoConfig) -> None:
+        self.videos = tuple(videos)
+        self.settings = settings
+
+    def source(self, video: VideoInfo, grey: bool = False) -> FrameSource:
+        """Open one video, in colour or in grey; the caller closes it."""
+        return open_source(video, **self.options(), grey=grey)
+
+    def options(self) -> dict[str, Any]:
+        """Return the settings as arguments of hem.video."""
+        names = ("decoder", "device", "batch_size", "guard", "stall_s")
+        return {name: getattr(self.settings, name) for name in names}
+
+    def reread(self, video: VideoInfo, frame_indices: Sequence[int]) -> Mapping[int, Tensor]:
+        """Return chosen frames again, uint8 (3, H, W), the same pixels as they were mined from."""
+        return reread_frames(video, frame_indices, decoder=self.settings.decoder)
