@@ -49,9 +49,7 @@ class RememberedAnswers:
         every_s: seconds between files. Lower: a kill loses less, more files.
     """
 
-    def __init__(
-        self, folder: Path, about: Mapping[str, object], detect: Detect, every_s: float = EVERY_S
-    ) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, object], detect: Detect, every_s: float) -> None:
         self.asked = 0
         self._folder, self._about, self._detect, self._every_s = folder, digest_of(about), detect, every_s
         self._file = 0  # that is given again; later the one that is written next
@@ -162,7 +160,8 @@ def notes_beside(result: Path) -> Path:
 def remembered(detector: "Detector", video: VideoInfo, floor_score: float, result: Path) -> RememberedAnswers:
     """Return what asks a detector about one video, its answers kept beside ``result`` until forgotten."""
     about = {"detector": detector.digest(), "video": video.digest, "floor_score": floor_score}
-    return RememberedAnswers(notes_beside(result), about, partial(detector.detect, floor_score=floor_score))
+    detect = partial(detector.detect, floor_score=floor_score)
+    return RememberedAnswers(notes_beside(result), about, detect, EVERY_S)
 
 
 def _checksums(pictures: Tensor) -> list[int]:

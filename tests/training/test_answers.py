@@ -126,7 +126,7 @@ def test_answers_are_given_again_exactly_also_those_that_single_precision_cannot
     with RememberedAnswers(tmp_path / "notes", {"a": 1}, counting, every_s=0) as first:
         told = [*first(pictures[:4]), *first(pictures[4:])]
     assert len(list((tmp_path / "notes").iterdir())) == 2
-    with RememberedAnswers(tmp_path / "notes", {"a": 1}, counting) as second:
+    with RememberedAnswers(tmp_path / "notes", {"a": 1}, counting, 20.0) as second:
         again = [*second(pictures[:1]), *second(pictures[1:])]
     assert second.asked == 0
     for one, other in zip(told, again, strict=True):
@@ -141,11 +141,11 @@ def test_where_another_picture_comes_the_rest_is_asked_anew(tmp_path) -> None:
             first(one[None])
     other = pictures.clone()
     other[3] = 255 - other[3]
-    with RememberedAnswers(tmp_path, {}, counting) as second:
+    with RememberedAnswers(tmp_path, {}, counting, 20.0) as second:
         for one in other:
             second(one[None])
     assert second.asked == 3
-    with RememberedAnswers(tmp_path, {}, counting) as third:
+    with RememberedAnswers(tmp_path, {}, counting, 20.0) as third:
         told = [third(one[None])[0] for one in other]
     assert third.asked == 0
     wanted = counting(other)
@@ -160,10 +160,10 @@ def test_an_answer_refused_by_the_detector_leaves_what_came_before(tmp_path) -> 
             raise HemError("no memory")
         return counting(asked)
 
-    with pytest.raises(HemError, match="no memory"), RememberedAnswers(tmp_path, {}, refusing) as first:
+    with pytest.raises(HemError, match="no memory"), RememberedAnswers(tmp_path, {}, refusing, 20.0) as first:
         first(pictures[:1])
         first(pictures[1:])
-    with RememberedAnswers(tmp_path, {}, counting) as second:
+    with RememberedAnswers(tmp_path, {}, counting, 20.0) as second:
         second(pictures[:1])
     assert second.asked == 0
 
