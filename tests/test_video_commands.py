@@ -111,11 +111,17 @@ def test_mine_says_how_long_and_what_it_found(world, tmp_path, run) -> None:
 def test_an_interrupted_command_goes_on(world, tmp_path) -> None:
     rng = np.random.default_rng(1)
     long = tmp_path / "long.mp4"
-    write_video(long, (rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(1500)), fps=10)
+    write_video(long, (rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(200)), fps=10)
     code = "import hem.training.answers as a; a.EVERY_S = 0.0; from hem.mine import main; main()"
-    settings = [f"videos={long}", f"checkpoint={world / 'one.pt'}", f"output_dir={tmp_path / 'out'}"]
-    arguments = [sys.executable, "-c", code, *settings, "collect.variants=[]"]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    settings = [
+        "collect.variants=[]",
+        f"videos={long}",
+        f"checkpoint={world / 'one.pt'}",
+        f"output_dir={tmp_path / 'out'}",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *settings], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out").glob("evidence/.*.answers/*.parquet")):
         assert process.poll() is None and time.monotonic() < deadline
@@ -126,7 +132,8 @@ def test_an_interrupted_command_goes_on(world, tmp_path) -> None:
     assert "the same command goes on from there" in said
     notes = list((tmp_path / "out" / "evidence").glob(".*.answers/*.parquet"))
     assert notes and not list((tmp_path / "out" / "evidence").glob("*/detections.parquet"))
-    finished = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, check=False)
+    again = [sys.executable, "-m", "hem.mine", *settings]
+    finished = subprocess.run(again, capture_output=True, text=True, cwd=ROOT, check=False)
     assert finished.returncode == 0, finished.stderr
     assert not list((tmp_path / "out" / "evidence").glob(".*"))
-    assert read_json(tmp_path / "out" / "mining.json", "mining")["videos"][0]["frames"] == 1500
+    assert read_json(tmp_path / "out" / "mining.json", "mining")["videos"][0]["frames"] == 200
