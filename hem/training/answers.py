@@ -117,9 +117,8 @@ class RememberedAnswers:
             columns, header = read_table(self._path(), _KIND)
             if header["about"] != self._about:
                 raise HemError(f"{self._path()} is about another pass")
-            columns = {
-                name: np.array(column) for name, column in columns.items()
-            }  # Arrow's can't be written to
+            # copies, since torch warns of arrays that cannot be written to, as Arrow's are
+            columns = {name: np.array(column) for name, column in columns.items()}
             ends = np.cumsum([0, *header["counts"]]).tolist()
             boxes, scores, labels = (torch.from_numpy(columns[k]) for k in ("boxes_xyxy", "scores", "labels"))
             return [

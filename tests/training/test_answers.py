@@ -134,6 +134,15 @@ def test_answers_are_given_again_exactly_also_those_that_single_precision_cannot
         torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=0)
 
 
+def test_pictures_in_which_nothing_was_found_are_not_asked_again_either(tmp_path) -> None:
+    pictures = torch.randint(0, 255, (3, 3, 24, 24), dtype=torch.uint8)
+    with RememberedAnswers(tmp_path, {}, lambda asked: [Detections.empty()] * len(asked), 20.0) as first:
+        first(pictures)
+    with RememberedAnswers(tmp_path, {}, counting, 20.0) as second:
+        assert [len(one) for one in second(pictures)] == [0, 0, 0]
+    assert second.asked == 0
+
+
 def test_where_another_picture_comes_the_rest_is_asked_anew(tmp_path) -> None:
     pictures = torch.randint(0, 255, (6, 3, 24, 24), dtype=torch.uint8)
     with RememberedAnswers(tmp_path, {}, counting, every_s=0) as first:
