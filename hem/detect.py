@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.artifacts import load_detections, load_examples, save_detections
-from hem.artifacts.detections import made_by
+from hem.artifacts.detections import load_header
 from hem.compose import entry
 from hem.config import DetectConfig, check
 from hem.detectors.protocol import Detector
@@ -37,8 +37,9 @@ def main(values: dict[str, Any]) -> None:
         for skipped in found.skipped:
             steps.say(f"skipped {skipped.path}: {skipped.reason}")
         files = {video: output / f"{video.video_id}.parquet" for video in found.videos}
-        for file in files.values():
-            _refuse_other(file, detector, config.floor_score)
+        model = detector.digest()
+        for file in filter(Path.is_file, files.values()):
+            _refuse_other(file, model, config.floor_score)
         for video, file in files.items():
             if not file.is_file():
                 _detect(detector, data, video, config.floor_score, file, steps)
@@ -66,14 +67,14 @@ def _detect(
         steps.say(f"{video.video_id}: {report.error}")
 
 
-def _refuse_other(file: Path, detector: Detector, floor_score: float) -> None:
+def _refuse_other(file: Path, model: str, floor_score: float) -> None:
     """Raise HemError if a file of an earlier call holds something else than this one would write."""
-    if not file.is_file():
-        return
+    header = load_header(file)
     way_out = f"choose another output_dir, or remove {file}"
-    if made_by(file).get("model") != detector.digest():
+    if header["made_by"].get("model") != model:
         raise HemError(f"{file} holds detections of another detector: {way_out}")
-    if (before := load_detections(file).floor_score) != floor_score:
+    if header["floor_score"] != floor_score:
+        before = header["floor_score"]
         raise HemError(f"floor_score is {floor_score}, but {file} was made with {before}: {way_out}")
 
 

@@ -70,10 +70,10 @@ def load_detections(path: Path) -> VideoDetections:
     return from_columns(*read_table(path, "detections"))
 
 
-def made_by(path: Path) -> dict[str, str]:
-    """Return the digests of what made a file of detections, as save_detections was given them.
+def load_header(path: Path) -> dict[str, Any]:
+    """Return what header_of made of a file's detections, and ``made_by`` as save_detections was given it.
 
     Raises:
         HemError: as load_detections.
     """
-    return dict(read_table(path, "detections")[1].get("made_by", {}))
+    return read_table(path, "detections")[1]

@@ -3,7 +3,7 @@
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from hem.artifacts import digest_of, read_table, remove_parts, write_table
 from hem.errors import HemError
+from hem.mining.collect import Detect
 from hem.structures import Detections, VideoInfo
 
 if TYPE_CHECKING:
     from hem.detectors.protocol import Detector
 
-Detect = Callable[[Tensor], list[Detections]]
 EVERY_S = 20.0
 _KIND = "answers"
 _SAMPLE = 8  # every 8th row and column tell one picture of a pass from another

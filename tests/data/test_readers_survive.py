@@ -150,8 +150,10 @@ def test_names_that_lead_out_are_refused(formats, fake, name, trick):
 def test_random_bytes_are_survived(formats, tmp_path_factory, content, name):
     root = tmp_path_factory.mktemp("bytes")
     formats[name].make(root)
-    next(iter(sorted(root.glob(formats[name].annotations)))).write_bytes(content)
+    path = next(iter(sorted(root.glob(formats[name].annotations))))
+    path.write_bytes(content)
     read_all(formats, name, root, "skip")
+    assert path.read_bytes() == content  # reading never mends a file in place
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
