@@ -5,7 +5,7 @@ over a few disturbances tells them apart better than the detector's own score do
 """
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hem.errors import HemError
+from hem.mining.collect import Detect
 from hem.mining.disturbances import DEFAULT_VARIANTS, DISTURBANCES, Disturbance, disturbances
-from hem.structures import Detections
 
 __all__ = [
     "DEFAULT_VARIANTS",
@@ -25,8 +25,6 @@ __all__ = [
     "elicit",
     "mean_response",
 ]
-
-Detect = Callable[[Tensor], list[Detections]]
 
 
 def elicit(
