@@ -17,7 +17,7 @@ from hem.mining.table import (
     as_ignored,
     detection_table,
     first_kind,
-    picked,
+    picks,
     with_gaps,
 )
 from hem.mining.temporal import Steadiness, decide, negative_weight, steadiness
@@ -214,9 +214,10 @@ def _table(
     refine: bool,
 ) -> MinedTable:
     rows = np.flatnonzero(verdict >= 0)
-    kind = picked(verdict, rows)
-    given = np.where(kind == IGNORE, 0.0, picked(weights, rows))
-    columns = {name: picked(column, rows) for name, column in seen.items()}
+    at = picks(rows, len(verdict))
+    kind = verdict[at]
+    given = np.where(kind == IGNORE, 0.0, weights[at])
+    columns = {name: column[at] for name, column in seen.items()}
     times_s = index_of(evidence).times_s
     table = detection_table(evidence.detections, rule, rows, kind, given, columns, times_s)
     if not refine or refined_boxes(evidence) is evidence.detections.boxes_xyxy:

@@ -52,8 +52,13 @@ def find_gaps(evidence: Evidence, thresholds: TemporalThresholds) -> Gaps:
     free = (explained < t.label_score) | np.isneginf(explained)  # where every score counts, too
     use = np.flatnonzero(good & free)
     use = use[np.argsort(tracks.of[pairs.before[use]], kind="stable")]  # ties fall to the earlier track
-    chosen = use[assign_links(pairs.before[use], pairs.after[use], pairs.worth[use])]
-    return Gaps(pairs.before[chosen], pairs.after[chosen], pairs.seen.of(chosen))
+
+    def assigned() -> Gaps:
+        chosen = use[assign_links(pairs.before[use], pairs.after[use], pairs.worth[use])]
+        return Gaps(pairs.before[chosen], pairs.after[chosen], pairs.seen.of(chosen))
+
+    # neighbouring settings often leave the same pairs
+    return index.remembered("gaps", use.tobytes(), assigned, room=32) if pairs.complete else assigned()
 
 
 def gap_table(evidence: Evidence, thresholds: TemporalThresholds, rule: str) -> MinedTable:

@@ -97,28 +97,28 @@ def detection_table(
     times_s: NDArray[np.float64] | None = None,
 ) -> MinedTable:
     """Return a table whose boxes are detections (``rows``); ``times_s`` are frame_times, if at hand."""
-    frame = picked(detections.frame_index, rows)
+    at = picks(rows, len(detections))
+    frame = detections.frame_index[at]
     return MinedTable(
         video=detections.video,
         rule=rule,
         row=np.asarray(rows, dtype=np.int64),
         frame_index=frame,
         time_s=(frame_times(detections) if times_s is None else times_s)[frame],
-        boxes_xyxy=picked(detections.boxes_xyxy, rows),
-        labels=picked(detections.labels, rows),
+        boxes_xyxy=detections.boxes_xyxy[at],
+        labels=detections.labels[at],
         kind=np.asarray(kind, dtype=np.int8),
-        scores=picked(detections.scores, rows),
+        scores=detections.scores[at],
         weights=np.asarray(weights, dtype=np.float64),
         evidence=dict(evidence or {}),
     )
 
 
-def picked(column: NDArray, rows: NDArray[np.int64]) -> NDArray:
-    """Return column[rows]; where that is every row in order, the column itself and no copy of it."""
-    every = len(rows) == len(column) and (
-        not len(rows) or (rows[0] == 0 and bool((np.diff(rows) == 1).all()))
-    )
-    return column if every else column[rows]
+def picks(rows: NDArray[np.int64], count: int) -> NDArray[np.int64] | slice:
+    """Return what picks ``rows`` from columns of ``count``: all in order as a slice, which copies nothing."""
+    if len(rows) != count or (count and (rows[0] != 0 or not bool((np.diff(rows) == 1).all()))):
+        return rows
+    return slice(None)
 
 
 def first_kind(*cases: tuple[NDArray[np.bool_], int]) -> NDArray[np.int8]:

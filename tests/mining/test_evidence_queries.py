@@ -12,7 +12,7 @@ from hem.mining.collect import collect_evidence
 from hem.mining.fuse import with_clear_negatives
 from hem.mining.matching import NeighbourRows
 from hem.mining.run import MiningPreset, mine, mine_tables, query
-from hem.mining.table import IGNORE, NEGATIVE, PSEUDO, picked
+from hem.mining.table import IGNORE, NEGATIVE, PSEUDO, picks
 from hem.mining.temporal import mine_temporal, query_temporal
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
 from hem.structures import Detections, Kind, VideoDetections, VideoInfo
@@ -258,11 +258,11 @@ def test_a_label_must_reach_the_label_threshold(make_clip):
 
 def test_rows_are_picked_as_by_indexing_and_a_whole_column_is_not_copied():
     column = np.arange(6.0)
-    for rows in ([0, 1, 2, 3, 4, 5], [1, 0, 2, 3, 4, 5], [0, 2, 5], [5], []):
-        got = picked(column, np.array(rows, dtype=np.int64))
+    for rows in ([0, 1, 2, 3, 4, 5], [1, 0, 2, 3, 4, 5], [1, 2, 3, 4, 5, 5], [0, 2, 5], [5], []):
+        got = column[picks(np.array(rows, dtype=np.int64), len(column))]
         assert got.tolist() == [column[row] for row in rows]
-        assert (got is column) is (rows == [0, 1, 2, 3, 4, 5])
-    assert picked(column[:0], np.zeros(0, dtype=np.int64)).tolist() == []
+        assert (got.base is column) is (rows == [0, 1, 2, 3, 4, 5])
+    assert column[:0][picks(np.zeros(0, dtype=np.int64), 0)].tolist() == []
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 64, 150])
