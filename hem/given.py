@@ -13,7 +13,7 @@ from hem.errors import HemError
 from hem.mining.collect import collect_evidence
 from hem.mining.paper import PaperThresholds
 from hem.mining.presets import Paper
-from hem.mining.sources import read_detections
+from hem.mining.sources import format_of, read_detections
 from hem.mining.stream import frames_needed, stream_paper
 from hem.mining.table import MinedTable, frame_times
 from hem.structures import GreyPicture, VideoDetections, VideoInfo
@@ -21,6 +21,7 @@ from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import ExampleList
 from hem.training.evidence_pass import counted, folder_of
 from hem.training.videos import Videos
+from hem.video.pyav_source import packet_times
 from hem.video.source import open_source
 
 _DETECTION_SUFFIXES = (".txt", ".json", ".parquet")
@@ -63,7 +64,7 @@ def evidence_from(
                 say(before + frames)
 
         path = file_for(detections, video, len(data.videos))
-        found = read_detections(path, video, source, class_names)
+        found = detections_of(video, path, source, class_names)
         with data.source(video, grey=True) as frames:
             evidence = collect_evidence(
                 counted(frames.grey_batches(), show),
@@ -102,7 +103,7 @@ def paper_alone(
             kept.append((folder, video))
         else:
             path = file_for(detections, video, len(data.videos))
-            found = read_detections(path, video, source, class_names)
+            found = detections_of(video, path, source, class_names)
             table, found = stream_video(video, found, preset.thresholds, data.settings)
             examples.append(table.taught())
             flags = np.zeros(found.n_frames, dtype=np.bool_)
@@ -152,6 +153,21 @@ def stream_video(
         raise HemError(f"{video.video_id}: no frame could be decoded, so there is nothing to mine")
     found = replace(detections, frame_times_s=times, gaps=gaps or detections.gaps)
     return replace(table, time_s=frame_times(found)[table.frame_index]), found
+
+
+def detections_of(
+    video: VideoInfo, path: Path, source: str = "auto", class_names: tuple[str, ...] = ()
+) -> VideoDetections:
+    """Read a video's detections; they cover the whole video also where nothing is found at its end.
+
+    MOT text and COCO results say nothing of frames without detections, so that the video's packets are
+    counted; the other formats tell how many frames there are.
+    """
+    found = read_detections(path, video, source, class_names)
+    if video.n_frames is not None or format_of(path, source) not in ("mot", "coco"):
+        return found
+    n_frames = max(found.n_frames, len(packet_times(video.path)))
+    return replace(found, frame_times_s=np.arange(n_frames, dtype=np.float64) / video.fps)
 
 
 def file_for(detections: Path, video: VideoInfo, n_videos: int) -> Path:

@@ -140,6 +140,17 @@ _SUFFIXES: dict[str, Callable[[Path, VideoInfo, tuple[str, ...]], VideoDetection
 }
 
 
+def format_of(path: Path, source: str = "auto") -> str:
+    """Return the format a file is read in; see read_detections."""
+    if source != "auto":
+        return source
+    by_name = {".json": "coco", ".parquet": "parquet"}.get(path.suffix.lower())
+    if by_name:
+        return by_name
+    first = next((line for line in _lines(path) if line.strip()), "")
+    return "mot" if first.count(",") >= 6 else "authors"
+
+
 def read_detections(
     path: Path, video: VideoInfo, source: str = "auto", class_names: tuple[str, ...] = ()
 ) -> VideoDetections:
@@ -155,11 +166,7 @@ def read_detections(
     Raises:
         HemError: if the file cannot be read in that format.
     """
-    if source == "auto":
-        source = {".json": "coco", ".parquet": "parquet"}.get(path.suffix.lower(), "")
-        if not source:
-            first = next((line for line in _lines(path) if line.strip()), "")
-            source = "mot" if first.count(",") >= 6 else "authors"
+    source = format_of(path, source)
     if source == "parquet":
         return replace(load_detections(path), video=video)
     if source not in _SUFFIXES:

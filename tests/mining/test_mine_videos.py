@@ -82,6 +82,34 @@ def test_evidence_asked_for_answers_other_settings_and_the_rest_says_so(world):
         mine_evidence(world / "alone", PRESET, output_dir=world / "asked2")
 
 
+@pytest.mark.parametrize("preset", [PRESET, Temporal(0.5, 0.3, window=3, score_scale="raw")])
+def test_formats_that_leave_out_empty_frames_cover_the_whole_video_too(world, preset):
+    """Authors' text lists every frame; MOT text and COCO results stop at the last detection."""
+    frames = (world / "clip.txt").read_text().splitlines()
+    found = mined(world, "found", preset=preset).examples
+    last = max(e.frame_index for e in found if e.kind is Kind.HARD_NEGATIVE and e.frame_index < 26)
+    said, mot, coco, at = [], [], [], 0
+    for t in range(30):
+        count = int(frames[at + 1])
+        rows = frames[at + 2 : at + 2 + count] if t <= last else []
+        at += 2 + count
+        said += [f"frame{t + 1}.jpg", str(len(rows)), *rows]
+        for row in rows:
+            left, top, width, height, score = (float(value) for value in row.split())
+            mot.append(f"{t + 1},-1,{left!r},{top!r},{width!r},{height!r},{score!r}")
+            coco.append({"image_id": t, "category_id": 1, "bbox": [left, top, width, height], "score": score})
+    (world / "clip.txt").write_text("\n".join(said) + "\n")
+    (world / "mot.txt").write_text("\n".join(mot) + "\n")
+    (world / "coco.json").write_text(json.dumps(coco))
+    videos = scan_videos(world / "clip.mp4").videos
+    whole = mined(world, "authors", preset=preset)
+    assert whole.rows[0]["frames"] == 30
+    assert any(e.frame_index == last and e.kind is Kind.HARD_NEGATIVE for e in whole.examples)
+    for name in ("mot.txt", "coco.json"):
+        found = mine_videos(videos, preset, detections=world / name, output_dir=world / f"{name}.out")
+        assert plain(found) == plain(whole) and found.rows == whole.rows
+
+
 def test_damage_is_named_and_the_rest_mined(world):
     data = (world / "clip.mp4").read_bytes()
     middle = len(data) // 2
