@@ -1,24 +1,22 @@
 """``python -m hem.detect``: every detection of every video, and the videos with boxes drawn on request."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.artifacts import load_detections, load_examples, save_detections
-from hem.artifacts.detections import load_header
+from hem.artifacts import load_detections, load_examples
 from hem.compose import entry
 from hem.config import DetectConfig, check
-from hem.detectors.protocol import Detector
 from hem.errors import HemError
 from hem.reporting.steps import Steps
 from hem.reporting.strips import annotated, marks_of_detections, marks_of_examples
 from hem.structures import FrameBatch, HardExample, VideoDetections, VideoInfo
-from hem.training.answers import remembered
 from hem.training.checkpoint import detector_from, load_checkpoint
-from hem.training.measure import accelerator_of, detect_video
+from hem.training.measure import accelerator_of, detect_to, made_otherwise
 from hem.training.videos import Videos
 from hem.video.manifest import about_frames, scan_videos
 from hem.video.writer import write_video
@@ -38,44 +36,24 @@ def main(values: dict[str, Any]) -> None:
             steps.say(f"skipped {skipped.path}: {skipped.reason}")
         files = {video: output / f"{video.video_id}.parquet" for video in found.videos}
         model = detector.digest()
-        for file in filter(Path.is_file, files.values()):
-            _refuse_other(file, model, config.floor_score)
+        for video, file in files.items():
+            differs = made_otherwise(file, model, video, config.floor_score) if file.is_file() else None
+            if differs:
+                raise HemError(f"{file} {differs}: choose another output_dir, or remove it")
         for video, file in files.items():
             if not file.is_file():
-                _detect(detector, data, video, config.floor_score, file, steps)
+                show = partial(_show, steps, video, about_frames([video]))
+                error = detect_to(file, detector, data, video, config.floor_score, show)
+                if error:
+                    steps.say(f"{video.video_id}: {error}")
             if config.overlay:
                 shown = output / f"{video.video_id}.overlay.mp4"
                 draw_overlay(shown, data, video, load_detections(file), verdicts, config.overlay_score)
         steps.say(f"written to {output}")
 
 
-def _detect(
-    detector: Detector, data: Videos, video: VideoInfo, floor_score: float, file: Path, steps: Steps
-) -> None:
-    total = about_frames([video])
-
-    def show(done: int, _: int | None) -> None:
-        steps.progress(f"detect {video.video_id}", done, total)
-
-    with remembered(detector, video, floor_score, file) as answers:
-        with data.source(video) as source:
-            found = detect_video(detector, source, floor_score, show, answers)
-            report = source.report()
-        save_detections(file, found, {"model": detector.digest()})
-        answers.forget()
-    if report.error:
-        steps.say(f"{video.video_id}: {report.error}")
-
-
-def _refuse_other(file: Path, model: str, floor_score: float) -> None:
-    """Raise HemError if a file of an earlier call holds something else than this one would write."""
-    header = load_header(file)
-    way_out = f"choose another output_dir, or remove {file}"
-    if header["made_by"].get("model") != model:
-        raise HemError(f"{file} holds detections of another detector: {way_out}")
-    if header["floor_score"] != floor_score:
-        before = header["floor_score"]
-        raise HemError(f"floor_score is {floor_score}, but {file} was made with {before}: {way_out}")
+def _show(steps: Steps, video: VideoInfo, total: int | None, done: int, _: int | None) -> None:
+    steps.progress(f"detect {video.video_id}", done, total)
 
 
 def draw_overlay(

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hem.artifacts import save_detections, whole_file
+from hem.artifacts import whole_file
 from hem.config import EvaluateConfig
 from hem.data.base import DetectionDataset
 from hem.data.bundle import DataBundle, LabelledImages
@@ -22,9 +22,9 @@ from hem.instantiate import instantiate
 from hem.reporting.steps import Steps
 from hem.structures import Detections
 from hem.training.checkpoint import detector_from, load_checkpoint
-from hem.training.measure import accelerator_of, detect_stills, detect_video, targets_of
+from hem.training.measure import accelerator_of, detect_stills, detect_to, made_otherwise, targets_of
 from hem.training.videos import Videos
-from hem.video.manifest import scan_videos
+from hem.video.manifest import about_frames, scan_videos
 
 FLOOR_SCORE = 0.01  # below it nothing changes an average precision at two digits
 _BATCH = 8
@@ -197,11 +197,18 @@ def _video(job: Job) -> Predicted:
         job.steps.say(f"skipped {skipped.path}: {skipped.reason}")
     data = Videos(scanned.videos, job.config.video)
     folder = job.folder / "predictions"
+    model = job.detector.digest()
     for video in scanned.videos:
-        show = partial(job.steps.progress, f"detect {video.video_id}")
-        with data.source(video) as source:
-            found = detect_video(job.detector, source, FLOOR_SCORE, show)
-        save_detections(folder / f"{video.video_id}.parquet", found, {"model": job.detector.digest()})
+        file, total = folder / f"{video.video_id}.parquet", about_frames([video])
+        if file.is_file() and made_otherwise(file, model, video, FLOOR_SCORE) is None:
+            continue  # of a call that was interrupted
+
+        def show(done: int, _: int | None, name: str = video.video_id, total: int | None = total) -> None:
+            job.steps.progress(f"detect {name}", done, total)
+
+        error = detect_to(file, job.detector, data, video, FLOOR_SCORE, show)
+        if error:
+            job.steps.say(f"{video.video_id}: {error}")
     return Predicted(folder, truth)
 
 

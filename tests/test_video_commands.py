@@ -94,7 +94,11 @@ def test_detections_of_another_detector_or_floor_are_not_taken_for_these(world, 
     status, said = run(detect, *detected(world, tmp_path), f"checkpoint={world / 'two.pt'}")
     assert status == 2 and "another detector" in said and "clip.mp4.parquet" in said
     status, said = run(detect, *detected(world, tmp_path, "floor_score=0.2"))
-    assert status == 2 and "floor_score is 0.2" in said and "0.05" in said
+    assert status == 2 and "floor_score=0.05, not 0.2" in said
+    other = tmp_path / "other" / "clip.mp4"
+    write_video(other, (np.full((SIDE, SIDE, 3), t, dtype=np.uint8) for t in range(FRAMES)), fps=10)
+    status, said = run(detect, *detected(world, tmp_path), f"videos={other}")
+    assert status == 2 and "another video of the same name" in said
     assert (tmp_path / "clip.mp4.parquet").read_bytes() == kept
 
 

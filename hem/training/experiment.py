@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from hem import __version__
-from hem.artifacts import load_detections, save_detections
+from hem.artifacts import load_detections
 from hem.config import ArmConfig, StageConfig, TrainConfig
 from hem.data.bundle import DataBundle
 from hem.detectors.protocol import Detector
@@ -28,7 +29,7 @@ from hem.training.measure import (
     STILLS,
     accelerator_of,
     detect_stills,
-    detect_video,
+    detect_to,
     save_stills,
 )
 from hem.training.mining_callback import MiningCallback
@@ -248,25 +249,27 @@ class Experiment:
 
         def work(directory: Path) -> None:
             detector = self.load(checkpoint)
-            test = self.parts.data.test
-            stills = detect_stills(
-                detector,
-                test,
-                settings.floor_score,
-                settings.batch_size,
-                lambda done, total: self.parts.progress(f"stills {name}", done, total),
-            )
-            save_stills(directory / STILLS, stills, detector.class_names)
-            done = 0
-            heldout = VideoData(self.parts.heldout, self.config.video)
+            if not (directory / STILLS).is_file():
+                stills = detect_stills(
+                    detector,
+                    self.parts.data.test,
+                    settings.floor_score,
+                    settings.batch_size,
+                    partial(self.parts.progress, f"stills {name}"),
+                )
+                save_stills(directory / STILLS, stills, detector.class_names)
+            heldout, before = VideoData(self.parts.heldout, self.config.video), 0
+            total = about_frames(self.parts.heldout)
+
+            def show(done: int, _: int | None = None) -> None:
+                self.parts.progress(f"video {name}", before + done, total)
+
             for video in self.parts.heldout:
                 path = prediction_file(directory, video)
                 if not path.is_file():
-                    with heldout.source(video) as source:
-                        found = detect_video(detector, source, settings.floor_score)
-                    save_detections(path, found)
-                done += load_detections(path).n_frames
-                self.parts.progress(f"video {name}", done, None)
+                    detect_to(path, detector, heldout, video, settings.floor_score, show)
+                before += load_detections(path).n_frames
+                show(0)
 
         return self.store.run(f"predictions-{name}", key, work)
 

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from hem.artifacts import load_detections, save_detections
+from hem.artifacts.detections import load_header
 from hem.evaluation.coco import coco_figures, video_coco_figures
 from hem.evaluation.video import OperatingPoint, baseline_point, video_figures
 from hem.structures import Detections, ImageSource, Target, VideoDetections, VideoInfo, VideoTruth
-from hem.training.answers import RememberedAnswers
+from hem.training.answers import RememberedAnswers, remembered
+from hem.training.videos import Videos
 from hem.video.source import FrameSource
 
 if TYPE_CHECKING:
@@ -86,6 +88,48 @@ def detect_video(
         floor_score=floor_score,
         class_names=detector.class_names,
     )
+
+
+def detect_to(
+    file: Path,
+    detector: "Detector",
+    videos: Videos,
+    video: VideoInfo,
+    floor_score: float,
+    report: Report | None = None,
+) -> str | None:
+    """Write the detections of one video; what an interrupted call was told is not asked again.
+
+    Returns:
+        What went wrong while reading, if the video could not be read to its end.
+    """
+    with remembered(detector, video, floor_score, file) as answers:
+        with videos.source(video) as source:
+            found = detect_video(detector, source, floor_score, report, answers)
+            error = source.report().error
+        save_detections(file, found, {"model": detector.digest()})
+        answers.forget()
+    return error
+
+
+def made_otherwise(file: Path, model: str, video: VideoInfo, floor_score: float) -> str | None:
+    """Return in what a file differs from what detect_to would write, None if in nothing.
+
+    Args:
+        file: that detect_to wrote before.
+        model: digest of the detector.
+
+    Raises:
+        HemError: if the file is damaged.
+    """
+    header = load_header(file)
+    if header["made_by"].get("model") != model:
+        return "holds detections of another detector"
+    if header["video"]["digest"] != video.digest:
+        return "holds detections of another video of the same name"
+    if header["floor_score"] != floor_score:
+        return f"was made with floor_score={header['floor_score']}, not {floor_score}"
+    return None
 
 
 def save_stills(path: Path, found: Sequence[Detections], class_names: Sequence[str]) -> None:

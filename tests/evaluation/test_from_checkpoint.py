@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ class SeesRed:
     """Stands for a trained network: one detection for each picture with red in it, and one false alarm."""
 
     score_range = (0.0, 1.0)
+    asked: ClassVar[list[int]] = []  # pictures of each call
 
     def __init__(self, *class_names: str) -> None:
         self.class_names = class_names
@@ -42,6 +44,7 @@ class SeesRed:
         return "0" * 64
 
     def detect(self, images, floor_score: float) -> list[Detections]:
+        self.asked.append(len(images))
         return [self._one(np.asarray(image).astype(int)) for image in images]
 
     def _one(self, pixels: np.ndarray) -> Detections:
@@ -238,6 +241,13 @@ def test_video(tmp_path, sees):
     assert found["false_alarms_per_minute_at_best_f1"] == 0
     with pytest.raises(HemError, match="videos=PATH"):
         figures(tmp_path, "video", ground_truth=str(truth))
+    asked = len(SeesRed.asked)
+    assert figures(tmp_path, "video", videos=str(tmp_path / "videos"), ground_truth=str(truth)) == found
+    assert len(SeesRed.asked) == asked  # what an interrupted call finished is not asked again
+    write_video(tmp_path / "videos" / "a.mp4", iter(frames[:1] * 12), 12.0)
+    other = figures(tmp_path, "video", videos=str(tmp_path / "videos"), ground_truth=str(truth))
+    assert other["recall_at_best_f1"] == 1  # another video by the same name is looked at anew
+    write_video(tmp_path / "videos" / "a.mp4", iter(frames), 12.0)
     far = figures(tmp_path, "video", videos=f"file://{tmp_path / 'videos'}", ground_truth=str(truth))
     assert far == found  # a URL is copied below output_dir first
 

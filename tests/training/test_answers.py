@@ -1,19 +1,23 @@
 """A pass that was broken off goes on: the detector is not asked twice, and the evidence is the same."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from hem.artifacts import load_detections
 from hem.config import VideoConfig
 from hem.detectors.wrapped import WrappedDetector
 from hem.errors import HemError
 from hem.structures import Detections
 from hem.structures.evidence import CollectSettings
-from hem.training.answers import RememberedAnswers, remembered
+from hem.training.answers import RememberedAnswers
 from hem.training.evidence_pass import run_pass
-from hem.training.measure import detect_video
+from hem.training.experiment import Experiment
+from hem.training.measure import detect_to, detect_video, made_otherwise
+from hem.training.stages import StageStore
 from hem.training.video_data import VideoData
 from hem.video.manifest import about_frames, scan_videos
 from hem.video.writer import write_video
@@ -178,23 +182,66 @@ def test_an_answer_refused_by_the_detector_leaves_what_came_before(tmp_path) -> 
 
 
 def test_detecting_alone_goes_on_too(videos, tmp_path) -> None:
-    video, asked = videos.videos[0], Asked(31)
-    result = tmp_path / "a.parquet"
-
-    def run(detector: WrappedDetector):
-        with remembered(detector, video, 0.05, result) as answers, videos.source(video) as source:
-            return detect_video(detector, source, 0.05, answers=answers)
-
+    video, asked, file = videos.videos[0], Asked(31), tmp_path / "a.parquet"
     with pytest.raises(KeyboardInterrupt):
-        run(asked.detector())
+        detect_to(file, asked.detector(), videos, video, 0.05)
+    assert not file.exists()
     again = Asked()
-    found = run(again.detector())
+    assert detect_to(file, again.detector(), videos, video, 0.05) is None
     assert again.pictures == FRAMES - 28  # four calls of seven had been answered
-    whole = Asked()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.parquet"]
+    assert not list(tmp_path.glob(".*"))
+    found = load_detections(file)
     with videos.source(video) as source:
-        expected = detect_video(whole.detector(), source, 0.05)
+        expected = detect_video(Asked().detector(), source, 0.05)
     np.testing.assert_array_equal(found.scores, expected.scores)
     np.testing.assert_array_equal(found.frame_index, expected.frame_index)
+
+
+def test_a_file_made_otherwise_is_told_apart(videos, tmp_path) -> None:
+    one, other = videos.videos
+    file, detector = tmp_path / "a.parquet", Asked().detector()
+    detect_to(file, detector, videos, one, 0.05)
+    assert made_otherwise(file, detector.digest(), one, 0.05) is None
+    for model, video, floor_score, why in (
+        (Asked().detector("other").digest(), one, 0.05, "another detector"),
+        (detector.digest(), other, 0.05, "another video"),
+        (detector.digest(), one, 0.1, "floor_score=0.05, not 0.1"),
+    ):
+        assert why in (made_otherwise(file, model, video, floor_score) or "")
+
+
+def test_predictions_of_a_run_go_on_within_a_video(videos, tmp_path, monkeypatch) -> None:
+    said: list[tuple[str, int, int | None]] = []
+    stills = [SimpleNamespace(image=torch.full((3, 64, 64), 90, dtype=torch.uint8)) for _ in range(4)]
+    monkeypatch.setattr(
+        "hem.training.experiment.load_checkpoint", lambda _: SimpleNamespace(digest="weights")
+    )
+
+    def predict(asked: Asked, store: str) -> dict[str, bytes]:
+        config = SimpleNamespace(
+            evaluation=SimpleNamespace(floor_score=0.05, batch_size=2), video=VideoConfig(batch_size=7)
+        )
+        run = SimpleNamespace(
+            config=config,
+            parts=SimpleNamespace(
+                data=SimpleNamespace(heldout_digest="stills", test=stills),
+                heldout=videos.videos,
+                progress=lambda *what: said.append(what),
+            ),
+            store=StageStore(tmp_path / store),
+            load=lambda _: asked.detector(),
+        )
+        folder = Experiment.predictions(run, "baseline", Path("weights.ckpt"))
+        return {name: data for name, data in parts(folder).items() if name.endswith(".parquet")}
+
+    expected, before = predict(Asked(), "whole"), 4 + FRAMES + 28
+    assert len(expected) == 3 and ("video baseline", 2 * FRAMES, 2 * FRAMES) in said
+    with pytest.raises(KeyboardInterrupt):
+        predict(Asked(before + 3), "broken")
+    again = Asked()
+    assert predict(again, "broken") == expected
+    assert again.pictures == 4 + 2 * FRAMES - before
 
 
 def test_about_how_long_it_takes_is_known_beforehand(videos) -> None:
