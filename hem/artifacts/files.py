@@ -254,6 +254,13 @@ def _table_of(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
     return pa.table(arrays)
 
 
+def _column_of(table: pa.Table) -> np.ndarray:
+    column = table.column(0).combine_chunks()
+    if not pa.types.is_fixed_size_list(column.type):
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(-1, column.type.list_size)
+
+
 def read_table(path: Path, kind: str, *, version: int = 1) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what write_table wrote: columns as numpy arrays (lists as 2-D), and the header.
 
@@ -262,19 +269,14 @@ def read_table(path: Path, kind: str, *, version: int = 1) -> tuple[dict[str, np
     """
     if not path.is_file():
         raise HemError(f"{path} is not there")
+    columns: dict[str, np.ndarray] = {}
     try:
         with _system_memory(), pq.ParquetFile(path) as file:
-            table = file.read(use_threads=False)
-        document = json.loads((table.schema.metadata or {}).get(_HEADER, b"{}"))
+            schema = file.schema_arrow
+            document = json.loads((schema.metadata or {}).get(_HEADER, b"{}"))
+            _check_schema(path, document.get("schema"), kind, version)
+            for name in schema.names:  # one by one: what decoding takes is free again for the next
+                columns[name] = _column_of(file.read(columns=[name], use_threads=False))
     except (pa.ArrowException, ValueError, OSError) as error:
         raise HemError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    _check_schema(path, document.get("schema"), kind, version)
-    columns: dict[str, np.ndarray] = {}
-    for name in table.column_names:
-        column = table.column(name).combine_chunks()
-        if pa.types.is_fixed_size_list(column.type):
-            width = column.type.list_size
-            columns[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-        else:
-            columns[name] = column.to_numpy(zero_copy_only=False)
     return columns, dict(document.get("header", {}))

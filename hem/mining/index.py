@@ -205,8 +205,9 @@ class EvidenceIndex:
         frame = found.frame_index[rows]
         pairs = overlapping_pairs(self.order[frame], found.boxes_xyxy[rows], found.labels[rows], 1)
         good = self.shot[frame[pairs.first]] == self.shot[frame[pairs.second]]
+        rows = rows.astype(pairs.first.dtype)  # as small as the pairs are
         first, second = rows[pairs.first[good]], rows[pairs.second[good]]
-        offset = found.frame_index[second] - found.frame_index[first]
+        offset = (found.frame_index[second] - found.frame_index[first]).astype(rows.dtype)
         return Pairs(first, second, offset, pairs.iou[good])
 
     @cached_property
@@ -242,7 +243,6 @@ class EvidenceIndex:
         own, other, _ = self.in_frame
         return paired_iou(self._detections.boxes_xyxy[own], self._detections.boxes_xyxy[other])
 
-    @cached_property
     def sides(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """float64 (N,) three times: longer and shorter side, least distance to the frame's border, px."""
         found = self._detections

@@ -257,12 +257,13 @@ def _build(
 ) -> VideoDetections:
     boxes = table[:, :4].copy()
     boxes[:, 2:] += boxes[:, :2]
-    order = np.argsort(frame_index, kind="stable")
+    in_order = bool((np.diff(frame_index) >= 0).all())  # then no column is copied once more
+    order = slice(None) if in_order else np.argsort(frame_index, kind="stable")
     return VideoDetections(
         video=video,
         frame_index=frame_index[order],
         boxes_xyxy=boxes[order],
-        scores=table[order, 4],
+        scores=table[:, 4].copy()[order],  # a view would keep the whole table
         labels=(np.ones(len(table), dtype=np.int64) if labels is None else labels)[order],
         frame_times_s=np.arange(n_frames, dtype=np.float64) / video.fps,
         class_names=class_names,

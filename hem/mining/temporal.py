@@ -46,14 +46,14 @@ class Steadiness:
             a side has no neighbour frame (start, end, cut, damaged stretch), NaN where nobody asked
             (steady, or below score_threshold).
         steady: bool (N,), overlapped by more than iou_threshold in both nearest frames.
-        neighbours: int64 (N,), neighbour frames that support rests on.
+        neighbours: int32 (N,), neighbour frames that support rests on.
     """
 
     support: NDArray[np.float64]
     value: NDArray[np.float64]
     visible: NDArray[np.float64]
     steady: NDArray[np.bool_]
-    neighbours: NDArray[np.int64]
+    neighbours: NDArray[np.int32]
 
 
 def neighbour_frames(index: EvidenceIndex, thresholds: TemporalThresholds) -> NDArray[np.bool_]:
@@ -80,13 +80,13 @@ def neighbour_frames(index: EvidenceIndex, thresholds: TemporalThresholds) -> ND
 
 @dataclass(frozen=True, eq=False)
 class _Around:
-    """What one window makes of the frames around: bool (N, 2 w + 1) valid, int64 (N,) their number,
-    int64 (2 N,) their number before and after each, at least 1, bool (K,) whether a matched row's frame
+    """What one window makes of the frames around: bool (N, 2 w + 1) valid, int32 (N,) their number,
+    int32 (2 N,) their number before and after each, at least 1, bool (K,) whether a matched row's frame
     is one."""
 
     valid: NDArray[np.bool_]
-    total: NDArray[np.int64]
-    sides: NDArray[np.int64]
+    total: NDArray[np.int32]
+    sides: NDArray[np.int32]
     of_row: NDArray[np.bool_]
 
 
@@ -117,7 +117,8 @@ def _around(index: EvidenceIndex, frame: NDArray[np.int64], thresholds: Temporal
     sides = np.stack([valid[:, :width].sum(axis=1), valid[:, width + 1 :].sum(axis=1)], axis=1)
     near = np.abs(matched.offset) <= width
     of_row = near & valid[matched.candidate, np.where(near, matched.offset, 0) + width]
-    return _Around(valid, valid.sum(axis=1), np.maximum(sides.ravel(), 1), of_row)
+    sides = np.maximum(sides.ravel(), 1).astype(np.int32)
+    return _Around(valid, valid.sum(axis=1, dtype=np.int32), sides, of_row)
 
 
 def _support(
@@ -245,11 +246,13 @@ def decide(
 
 def roomy(evidence: Evidence, thresholds: TemporalThresholds) -> NDArray[np.bool_]:
     """Return bool (N,): large enough and far enough from the border, in box-relative units."""
-    longer, shorter, clear = index_of(evidence).sides
-    large = shorter >= thresholds.min_side
-    if thresholds.border > 0:
-        large &= clear >= thresholds.border * longer
-    return np.asarray(large)
+    index, t = index_of(evidence), thresholds
+
+    def large() -> NDArray[np.bool_]:
+        longer, shorter, clear = index.sides()
+        return np.asarray((shorter >= t.min_side) & ((t.border <= 0) | (clear >= t.border * longer)))
+
+    return index.remembered("roomy", (t.min_side, t.border), large, room=2)
 
 
 def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedTable:
