@@ -1,7 +1,6 @@
 """``python -m hem.detect``: every detection of every video, and the videos with boxes drawn on request."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ from hem.artifacts import load_detections, load_examples
 from hem.compose import entry
 from hem.config import DetectConfig, check
 from hem.errors import HemError
+from hem.predicting import detect_shown
 from hem.reporting.steps import Steps
 from hem.reporting.strips import annotated, marks_of_detections, marks_of_examples
 from hem.structures import FrameBatch, HardExample, VideoDetections, VideoInfo
 from hem.training.checkpoint import detector_from, load_checkpoint
-from hem.training.measure import accelerator_of, detect_to, made_otherwise
+from hem.training.measure import accelerator_of, made_otherwise
 from hem.training.videos import Videos
-from hem.video.manifest import about_frames, scan_videos
+from hem.video.manifest import scan_videos
 from hem.video.writer import write_video
 
 
@@ -42,18 +42,11 @@ def main(values: dict[str, Any]) -> None:
                 raise HemError(f"{file} {differs}: choose another output_dir, or remove it")
         for video, file in files.items():
             if not file.is_file():
-                show = partial(_show, steps, video, about_frames([video]))
-                error = detect_to(file, detector, data, video, config.floor_score, show)
-                if error:
-                    steps.say(f"{video.video_id}: {error}")
+                detect_shown(file, detector, data, video, config.floor_score, steps)
             if config.overlay:
                 shown = output / f"{video.video_id}.overlay.mp4"
                 draw_overlay(shown, data, video, load_detections(file), verdicts, config.overlay_score)
         steps.say(f"written to {output}")
-
-
-def _show(steps: Steps, video: VideoInfo, total: int | None, done: int, _: int | None) -> None:
-    steps.progress(f"detect {video.video_id}", done, total)
 
 
 def draw_overlay(

@@ -20,7 +20,7 @@ from hem.detectors.protocol import Detector
 from hem.errors import HemError
 from hem.instantiate import instantiate
 from hem.reporting.steps import Steps
-from hem.structures import Detections
+from hem.structures import Detections, VideoInfo
 from hem.training.checkpoint import detector_from, load_checkpoint
 from hem.training.measure import accelerator_of, detect_stills, detect_to, made_otherwise, targets_of
 from hem.training.videos import Videos
@@ -199,17 +199,24 @@ def _video(job: Job) -> Predicted:
     folder = job.folder / "predictions"
     model = job.detector.digest()
     for video in scanned.videos:
-        file, total = folder / f"{video.video_id}.parquet", about_frames([video])
-        if file.is_file() and made_otherwise(file, model, video, FLOOR_SCORE) is None:
-            continue  # of a call that was interrupted
-
-        def show(done: int, _: int | None, name: str = video.video_id, total: int | None = total) -> None:
-            job.steps.progress(f"detect {name}", done, total)
-
-        error = detect_to(file, job.detector, data, video, FLOOR_SCORE, show)
-        if error:
-            job.steps.say(f"{video.video_id}: {error}")
+        file = folder / f"{video.video_id}.parquet"
+        if not file.is_file() or made_otherwise(file, model, video, FLOOR_SCORE):
+            detect_shown(file, job.detector, data, video, FLOOR_SCORE, job.steps)
     return Predicted(folder, truth)
+
+
+def detect_shown(
+    file: Path, detector: Detector, videos: Videos, video: VideoInfo, floor_score: float, steps: Steps
+) -> None:
+    """Write what detect_to does, showing how far it is, and say what went wrong while reading."""
+    total = about_frames([video])
+
+    def show(done: int, _: int | None) -> None:
+        steps.progress(f"detect {video.video_id}", done, total)
+
+    error = detect_to(file, detector, videos, video, floor_score, show)
+    if error:
+        steps.say(f"{video.video_id}: {error}")
 
 
 def _files(dataset: LabelledImages) -> DetectionDataset:
