@@ -1,6 +1,6 @@
 """The two ways a candidate is looked for in another frame: the paper's, and hem's own."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 import cv2
@@ -15,6 +15,11 @@ NeighbourRow = tuple[int, int, int, float, NDArray[np.float64]]
 """Of a neighbour table: candidate, offset, region, NCC, tracked box float64 (4,)."""
 MOST_PLACES = 0.6
 """Of all places; to look at more of them one by one costs as much as to look at all."""
+Place = tuple[int, int]
+Places = tuple[int, int, int, int]
+"""Left and top corners of a template: (x0, y0, x1, y1), ends inclusive."""
+NEAR = 0.25
+"""Of the search margin: how far round a likely place a candidate is looked for before it is everywhere."""
 SURE_NCC = 0.01
 """Twenty times OpenCV's error at a peak; an NCC this far above a threshold passes it whoever computes it."""
 
@@ -36,51 +41,86 @@ class PixelTemplate:
         left, top, right, bottom = (int(value) for value in box_xyxy)
         self._template = grey[top:bottom, left:right]
         self._region = pixel_region(box_xyxy, margin, size)
+        self._near = int(margin * NEAR)
 
     def match(self, other: GreyPicture) -> tuple[float, NDArray[np.float64]]:
         """Return the best NCC in another frame, uint8 (H, W), and the box of the template there (4,)."""
         x0, y0, x1, y1 = self._region
         best, x, y = best_match_opencv(self._template, other[y0:y1, x0:x1])
-        height, width = self._template.shape
-        return best, np.array([x0 + x, y0 + y, x0 + x + width, y0 + y + height], dtype=np.float64)
+        return best, self._box(x0 + x, y0 + y)
 
     def shows(
-        self,
-        other: GreyPicture,
-        tried_xy: Iterable[tuple[int, int]],
-        elsewhere: NDArray[np.int64],
-        least: float,
-    ) -> bool:
-        """Whether ``match`` surely finds an NCC of ``least`` or more, and surely at none of some places.
+        self, other: GreyPicture, tried_xy: Sequence[Place], elsewhere: NDArray[np.int64], least: float
+    ) -> NDArray[np.float64] | None:
+        """Return a box where the NCC is so high that ``match`` surely passes, and at none of some places.
 
-        It does if one of the places tried has it and those places have less. Surely: by SURE_NCC, which
-        OpenCV's error does not reach. False says nothing.
+        It does if somewhere the NCC is ``least`` or more and higher than at each of those places. Surely: by
+        SURE_NCC, which OpenCV's error does not reach. None says nothing.
 
         Args:
             other: uint8 (H, W).
-            tried_xy: left and top of the template, moved into the search region.
+            tried_xy: left and top of the template, moved into the search region; looked at in this order,
+                and then round the first.
             elsewhere: int64 (M, 4), places where the best one must not be, (x0, y0, x1, y1), ends inclusive.
             least: the NCC to pass.
         """
         height, width = self._template.shape
-        first = np.array(self._region[:2])
-        last = np.array(self._region[2:]) - (width, height)
-        low, high = np.maximum(elsewhere[:, :2], first), np.minimum(elsewhere[:, 2:], last)
-        there = (low <= high).all(axis=1)
-        low, high = low[there], high[there]
-        if (high - low + 1).prod(axis=1).sum() > MOST_PLACES * (last - first + 1).prod():
-            return False  # the whole search costs no more
-        tried = np.clip(np.array(list(tried_xy)), first, last)
-        apart = ~((tried[:, None] >= low) & (tried[:, None] <= high)).all(axis=2).any(axis=1)
-        for x, y in tried[apart].tolist():
-            best = ncc_of(self._template, other[y : y + height, x : x + width])
-            if best >= least + SURE_NCC:
-                parts = (
-                    other[v0 : v1 + height, u0 : u1 + width]
-                    for (u0, v0), (u1, v1) in zip(low.tolist(), high.tolist(), strict=True)
-                )
-                return all(best_match_opencv(self._template, part)[0] < best - SURE_NCC for part in parts)
-        return False
+        x0, y0, x1, y1 = self._region
+        whole = (x0, y0, x1 - width, y1 - height)
+        parts = [part for part in (_common(place, whole) for place in elsewhere.tolist()) if _count(part)]
+        if sum(map(_count, parts)) > MOST_PLACES * _count(whole):
+            return None  # the whole search costs no more
+        rival: float | None = None
+        for best, x, y in self._looks(other, tried_xy, whole):
+            if best < least + SURE_NCC:
+                continue
+            if rival is None:
+                rival = max((self._search(other, part)[0] for part in parts), default=-1.0)
+            if rival < best - SURE_NCC:
+                return self._box(x, y)
+        return None
+
+    def _looks(
+        self, other: GreyPicture, tried_xy: Sequence[Place], whole: Places
+    ) -> Iterator[tuple[float, int, int]]:
+        """Yield (NCC, x, y) of the places tried and of the best one round the first."""
+        height, width = self._template.shape
+        tried = [(min(max(x, whole[0]), whole[2]), min(max(y, whole[1]), whole[3])) for x, y in tried_xy]
+        (x, y), near = tried[0], self._near
+        places = _common((x - near, y - near, x + near, y + near), whole)
+        # one look at the picture for all of them: each has a price of its own
+        part = other[places[1] : places[3] + height, places[0] : places[2] + width]
+
+        def ncc_at(x: int, y: int) -> float:
+            if _count(_common(places, (x, y, x, y))):
+                u, v = x - places[0], y - places[1]
+                return ncc_of(self._template, part[v : v + height, u : u + width])
+            return ncc_of(self._template, other[y : y + height, x : x + width])
+
+        for x, y in tried:
+            yield ncc_at(x, y), x, y
+        _, u, v = best_match_opencv(self._template, part)
+        x, y = places[0] + u, places[1] + v
+        yield ncc_at(x, y), x, y
+
+    def _search(self, other: GreyPicture, places: Places) -> tuple[float, int, int]:
+        """Return (best NCC, x, y) among some places."""
+        x0, y0, x1, y1 = places
+        height, width = self._template.shape
+        best, x, y = best_match_opencv(self._template, other[y0 : y1 + height, x0 : x1 + width])
+        return best, x0 + x, y0 + y
+
+    def _box(self, x: int, y: int) -> NDArray[np.float64]:
+        height, width = self._template.shape
+        return np.array([x, y, x + width, y + height], dtype=np.float64)
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> Places:
+    return max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])
+
+
+def _count(places: Places) -> int:
+    return max(places[2] - places[0] + 1, 0) * max(places[3] - places[1] + 1, 0)
 
 
 def pixel_region(

@@ -21,9 +21,12 @@ from hem.structures.video import VideoInfo
 
 Match = Callable[[int, int], tuple[float, NDArray[np.float64]] | None]
 """(row of the candidate, offset) -> (best NCC, tracked box), or None if the frame is unreadable."""
-Shows = Callable[[int, int, tuple[int, NDArray[np.float64]], NDArray[np.int64]], bool]
-"""(row, offset, (other offset, box tracked there), places int64 (M, 4)) -> True only if the best NCC at
-``offset`` surely passes, and surely none of ``places``, (x0, y0, x1, y1) with ends inclusive, has it."""
+Tracked = tuple[int, NDArray[np.float64]]
+"""(offset, box tracked there)."""
+Shows = Callable[[int, int, Tracked | None, NDArray[np.int64]], NDArray[np.float64] | None]
+"""(row, offset, where it was tracked to nearer by, places int64 (M, 4)) -> a box (4,) where it is seen. Given
+only if the best NCC at ``offset`` surely passes and surely none of ``places``, (x0, y0, x1, y1) with ends
+inclusive, has it; None says nothing."""
 
 
 @dataclass(frozen=True)
@@ -150,61 +153,50 @@ class PaperJudge:
         later = [step for step in steps if frame + step < self._n_frames and len(self.neighbours(row, step))]
         return earlier, later
 
-    def isolated(
-        self, row: int, match: Match, shows: Shows = lambda *_: False
-    ) -> tuple[bool, dict[str, float]]:
-        """Return whether both sides are isolated, and the NCC in the nearest frame matched on each.
+    def isolated(self, row: int, match: Match, shows: Shows = lambda *_: None) -> bool:
+        """Return whether both sides are isolated.
 
         The best place itself does not matter, only that its NCC passes and that it is none of those where
         a neighbour would explain the candidate. Where ``shows`` knows both, all places need not be searched.
         """
-        seen: dict[str, float] = {}
+        return all(self._side_isolated(row, side, match, shows) for side in self.offsets(row))
+
+    def _side_isolated(self, row: int, side: list[int], match: Match, shows: Shows) -> bool:
         limit = self._thresholds.iou_threshold
-        for name, side in zip(("ncc_before", "ncc_after"), self.offsets(row), strict=True):
-            nearest: tuple[int, NDArray[np.float64]] | None = None
-            for offset in side:
-                if nearest:
-                    sides = nearest[1][2:] - nearest[1][:2]
-                    places = overlapping_places(self.neighbours(row, offset), sides, limit)
-                    if shows(row, offset, nearest, places):
-                        continue
-                found = match(row, offset)
-                if found is None or found[0] < self._thresholds.ncc_threshold:
-                    return False, seen
-                overlap = paired_iou_inclusive(self.neighbours(row, offset), found[1][None, :])
-                if (overlap > limit).any():
-                    return False, seen
-                if nearest is None:
-                    nearest, seen[name] = (offset, found[1]), found[0]
-        return True, seen
+        whole = self._all.boxes_xyxy[row].astype(np.int64)
+        sides = whole[2:] - whole[:2]
+        tracked: Tracked | None = None
+        for offset in side:
+            others = self.neighbours(row, offset)
+            seen = shows(row, offset, tracked, overlapping_places(others, sides, limit))
+            if seen is not None:
+                tracked = (offset, seen)
+                continue
+            found = match(row, offset)
+            if found is None or found[0] < self._thresholds.ncc_threshold:
+                return False
+            if (paired_iou_inclusive(others, found[1][None, :]) > limit).any():
+                return False
+            tracked = (offset, found[1])
+        return True
 
 
-def paper_table(
-    detections: VideoDetections,
-    work: PaperWork,
-    negatives: NDArray[np.int64],
-    before: NDArray[np.float64],
-    after: NDArray[np.float64],
-) -> MinedTable:
+def paper_table(detections: VideoDetections, work: PaperWork, negatives: NDArray[np.int64]) -> MinedTable:
     """Return the negatives, and as pseudo-labels the other existing detections of their frames.
+
+    No correlations are told: the rule asks whether one passes, and which one that was in which frame hangs
+    on how it was found out. Evidence has all of them (hem.structures.evidence.NeighbourTable).
 
     Args:
         detections, work: what was mined.
         negatives: int64 (M,), rows of the hard negatives.
-        before, after: float64 (M,), NCC in the nearest frame that had to be matched on each side; NaN where
-            none had to.
     """
     frame = detections.frame_index
     chosen = any_of(frame[negatives], detections.n_frames)
     others = np.setdiff1d(work.kept[chosen[frame[work.kept]]], negatives)
     rows = np.concatenate([negatives, others])
     kind = np.repeat(np.array([NEGATIVE, PSEUDO], dtype=np.int8), [len(negatives), len(others)])
-    nothing = np.full(len(others), np.nan)
-    seen = {
-        "ncc_before": np.concatenate([before, nothing]),
-        "ncc_after": np.concatenate([after, nothing]),
-    }
-    return detection_table(detections, "paper", rows, kind, np.ones(len(rows)), seen)
+    return detection_table(detections, "paper", rows, kind, np.ones(len(rows)), {})
 
 
 def query_paper(evidence: Evidence, thresholds: PaperThresholds) -> MinedTable:
@@ -236,19 +228,7 @@ def query_paper(evidence: Evidence, thresholds: PaperThresholds) -> MinedTable:
     found = table.find(rows[:, None], offsets[None, :])
     passes = (found >= 0) & ~explained[found] & (ncc[found] >= thresholds.ncc_threshold)
     isolated = np.asarray((passes | ~needed).all(axis=1))
-    before, after = (
-        _nearest(asked, seen)
-        for asked, seen in zip(
-            np.split(needed[isolated], 2, axis=1), np.split(ncc[found][isolated], 2, axis=1), strict=True
-        )
-    )
-    return paper_table(detections, work, rows[isolated], before, after)
-
-
-def _nearest(asked: NDArray[np.bool_], seen: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return of each row the first of ``seen`` that was asked for, NaN where none was."""
-    first = seen[np.arange(len(seen)), asked.argmax(axis=1)]
-    return np.where(asked.any(axis=1), first, np.nan)
+    return paper_table(detections, work, rows[isolated])
 
 
 def mine_paper(evidence: Evidence, thresholds: PaperThresholds) -> list[HardExample]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.mining.matching import PixelTemplate
-from hem.mining.paper import PaperJudge, PaperThresholds, PaperWork, paper_table, paper_work
+from hem.mining.paper import PaperJudge, PaperThresholds, PaperWork, Tracked, paper_table, paper_work
 from hem.mining.table import MinedTable
 from hem.structures import GreyPicture, VideoDetections
 
@@ -66,15 +66,18 @@ class _Pictures:
         return None if other is None else self._template(row).match(other)
 
     def shows(
-        self, row: int, offset: int, nearest: tuple[int, NDArray[np.float64]], elsewhere: NDArray[np.int64]
-    ) -> bool:
+        self, row: int, offset: int, tracked: Tracked | None, elsewhere: NDArray[np.int64]
+    ) -> NDArray[np.float64] | None:
         """See hem.mining.paper.Shows: look where it would be if it went on as it did before, or stayed."""
         other = self._other(row, offset)
         if other is None:
-            return False
-        corner = self._detections.boxes_xyxy[row, :2].astype(np.int64)
-        moved = np.rint((nearest[1][:2] - corner) * (offset / nearest[0])).astype(np.int64)
-        tried = dict.fromkeys((tuple((corner + moved).tolist()), tuple(corner.tolist())))
+            return None
+        left, top = self._detections.boxes_xyxy[row, :2].astype(np.int64).tolist()
+        tried = [(left, top)]
+        if tracked:
+            (x, y), further = tracked[1][:2].tolist(), offset / tracked[0]
+            moved = round((x - left) * further), round((y - top) * further)
+            tried = list(dict.fromkeys(((left + moved[0], top + moved[1]), (left, top))))
         return self._template(row).shows(other, tried, elsewhere, self._thresholds.ncc_threshold)
 
     def forget(self, row: int) -> None:
@@ -119,18 +122,17 @@ def stream_paper(
     wanted = _needed(detections, judge, work)
     pictures = _Pictures(detections, thresholds)
     judged = partial(judge.isolated, match=pictures.match, shows=pictures.shows)
-    verdicts: dict[int, dict[str, float]] = {}
+    negatives: list[int] = []
     waiting = deque(work.undecided.tolist())
-    asked: deque[tuple[int, Future[tuple[bool, dict[str, float]]]]] = deque()
+    asked: deque[tuple[int, Future[bool]]] = deque()
 
     def settle(most: int) -> None:
         """Take verdicts until at most ``most`` are outstanding, and let go of pictures that are past."""
         while len(asked) > most or (asked and asked[0][1].done()):
             row, verdict = asked.popleft()
-            isolated, seen = verdict.result()
+            if verdict.result():
+                negatives.append(row)
             pictures.forget(row)
-            if isolated:
-                verdicts[row] = seen
         rows = [asked[0][0]] if asked else list(waiting)[:1]
         first = min((int(detections.frame_index[row]) for row in rows), default=len(wanted) + reach)
         for old in [key for key in pictures.held if key < first - reach]:
@@ -150,12 +152,7 @@ def stream_paper(
         asked.extend((row, pool.submit(judged, row)) for row in waiting)
         waiting.clear()
         settle(0)
-    negatives = np.array(sorted(verdicts), dtype=np.int64)
-    before, after = (
-        np.array([verdicts[row].get(name, np.nan) for row in negatives.tolist()], dtype=np.float64)
-        for name in ("ncc_before", "ncc_after")
-    )
-    return paper_table(detections, work, negatives, before, after)
+    return paper_table(detections, work, np.array(sorted(negatives), dtype=np.int64))
 
 
 def _grey(

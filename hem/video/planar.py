@@ -21,6 +21,7 @@ Picture = NDArray[np.uint8]
 _FORMATS = ("yuv420p", "yuvj420p")
 _ALIGN_X, _ALIGN_Y = 32, 4  # columns that converters work on at once; rows that PyAV lays out as FFmpeg does
 _MOST = 0.25  # of the frame; when more was made in parts, the whole is made and kept
+_EACH = 40_000  # pixels that could be made in the time any part takes
 _OF_THREAD = threading.local()
 # Conversion has threads of its own since PyAV 17; they only get in the way of those that decode.
 _IN_THIS_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
@@ -76,7 +77,7 @@ class PlanarGrey:
         top = y0 // 2 * 2
         bottom = min(height, top - (top - y1) // _ALIGN_Y * _ALIGN_Y)
         top -= (top - bottom) % _ALIGN_Y
-        self._looked_at += (bottom - top) * (right - left)
+        self._looked_at += _EACH + (bottom - top) * (right - left)
         if top < 0 or self._looked_at > _MOST * height * width:
             return self._all()[y0:y1, x0:x1]
         luma, *colours = self._planes

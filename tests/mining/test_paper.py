@@ -185,9 +185,6 @@ def test_stream_and_evidence_equal_the_literal_reading(seed):
         assert negatives(streamed) == expected
         assert negatives(answered) == expected
         assert [e.example_id for e in streamed.examples()] == [e.example_id for e in answered.examples()]
-        np.testing.assert_allclose(
-            streamed.evidence["ncc_before"], answered.evidence["ncc_before"], atol=1e-6, equal_nan=True
-        )
     assert total > 0  # otherwise nothing was compared
 
 

@@ -1,5 +1,7 @@
 """The published rule searches all places of a frame only where the answer hangs on the best of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ def detections(neighbour):
     )
 
 
-def mined(found, frames, monkeypatch):
+def mined(found, frames, monkeypatch, settings=SETTINGS):
     """Return whether the candidate is a hard negative, and how often all places were searched."""
     searched, match = [], _Pictures.match
 
@@ -41,7 +43,7 @@ def mined(found, frames, monkeypatch):
 
     monkeypatch.setattr(_Pictures, "match", counting)
     table = stream_paper(
-        found, lambda wanted: ((t, frames[t]) for t in np.flatnonzero(wanted).tolist()), SETTINGS
+        found, lambda wanted: ((t, frames[t]) for t in np.flatnonzero(wanted).tolist()), settings
     )
     rows = table.row[table.of_kind(Kind.HARD_NEGATIVE)].tolist()
     return AT in rows, searched.count(AT)
@@ -50,8 +52,8 @@ def mined(found, frames, monkeypatch):
 @pytest.mark.parametrize(
     "neighbour", [(5.0, 5.0, 40.0, 40.0), (152.0, 90.0, 192.0, 130.0)], ids=["out of reach", "within reach"]
 )
-def test_one_search_a_side_is_enough_where_the_picture_stays(neighbour, monkeypatch):
-    assert mined(detections(neighbour), still_scene(), monkeypatch) == (True, 2)
+def test_no_frame_is_searched_whole_where_the_picture_stays(neighbour, monkeypatch):
+    assert mined(detections(neighbour), still_scene(), monkeypatch) == (True, 0)
 
 
 @pytest.mark.parametrize("far", [2, 5])
@@ -69,11 +71,31 @@ def test_a_better_place_under_a_neighbour_is_found(far, monkeypatch):
     assert mined(detections((155.0, 90.0, 195.0, 130.0)), frames, monkeypatch)[0] is True
 
 
-def test_what_moves_on_at_its_pace_is_looked_for_there(monkeypatch):
+@pytest.mark.parametrize(
+    ("pace", "searched"), [(4, 0), (20, 2)], ids=["near", "beyond a quarter of the margin"]
+)
+def test_what_moves_on_at_its_pace_is_looked_for_there(pace, searched, monkeypatch):
+    """Round where it was in the nearest frame, then where its pace takes it."""
     rng = np.random.default_rng(2)
-    wide = rng.integers(0, 256, (HEIGHT, WIDTH + 200), dtype=np.uint8)
-    frames = [wide[:, 4 * t : 4 * t + WIDTH] for t in range(FRAMES)]
-    assert mined(detections((5.0, 5.0, 40.0, 40.0)), frames, monkeypatch) == (True, 2)
+    wide = rng.integers(0, 256, (HEIGHT, WIDTH + 400), dtype=np.uint8)
+    frames = [wide[:, pace * t : pace * t + WIDTH] for t in range(FRAMES)]
+    found = detections((5.0, 5.0, 40.0, 40.0))
+    settings = replace(SETTINGS, window=3, search_margin=70.0 if pace > 4 else 40.0)
+    assert mined(found, frames, monkeypatch, settings) == (True, searched)
+
+
+def test_where_it_was_seen_is_told():
+    rng = np.random.default_rng(4)
+    grey = rng.integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+    moved = np.roll(grey, (3, 7), axis=(0, 1))
+    template, nowhere = (
+        PixelTemplate(grey, np.array(BOX), 40.0, (WIDTH, HEIGHT)),
+        np.zeros((0, 4), dtype=np.int64),
+    )
+    np.testing.assert_array_equal(template.shows(moved, [(120, 90)], nowhere, 0.5), [127, 93, 167, 133])
+    np.testing.assert_array_equal(template.shows(moved, [(127, 93)], nowhere, 0.5), [127, 93, 167, 133])
+    there = np.array([[120, 90, 130, 95]])  # where it must not be
+    assert template.shows(moved, [(120, 90)], there, 0.5) is None
 
 
 def test_a_place_outside_the_search_region_says_nothing():
@@ -84,8 +106,8 @@ def test_a_place_outside_the_search_region_says_nothing():
     box, nowhere = np.array(BOX), np.zeros((0, 4), dtype=np.int64)
     near, far = (PixelTemplate(grey, box, margin, (WIDTH, HEIGHT)) for margin in (40.0, 120.0))
     assert near.match(other)[0] < 0.5
-    assert not near.shows(other, [(230, 90)], nowhere, 0.5)
-    assert far.shows(other, [(230, 90)], nowhere, 0.5)
+    assert near.shows(other, [(230, 90)], nowhere, 0.5) is None
+    assert far.shows(other, [(230, 90)], nowhere, 0.5) is not None
 
 
 def test_a_picture_without_contrast_is_searched_for_everywhere(monkeypatch):

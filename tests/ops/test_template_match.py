@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hem.errors import HemError
-from hem.ops.template_match import best_match_opencv, best_matches_torch, match_templates, ncc_maps
+from hem.ops.template_match import best_match_opencv, best_matches_torch, match_templates, ncc_maps, ncc_of
 
 
 def reference(template, region):
@@ -96,3 +96,20 @@ def test_nothing_to_match_and_what_cannot_fit():
         best_matches_torch([torch.zeros(4, 4)], [torch.zeros(3, 9)])
     with pytest.raises(HemError, match="backend"):
         match_templates([], [], "fast")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_place_equals_direct_summation(seed):
+    rng = np.random.default_rng(seed)
+    picture = (rng.random((90, 120)) ** 0.3 * 255).astype(np.uint8)  # mostly bright: large sums
+    one, other = picture[3:70, 5:60], picture[9:76, 40:95]
+    a, b = one.astype(np.float64) - one.mean(), other.astype(np.float64) - other.mean()
+    expected = (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
+    assert ncc_of(one, other) == pytest.approx(expected, abs=1e-12)
+    assert ncc_of(one, one) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_one_place_without_contrast_is_nothing():
+    flat, steep = np.full((30, 30), 90, dtype=np.uint8), np.arange(900, dtype=np.uint16).reshape(30, 30) % 251
+    faint = flat + (np.indices((30, 30)).sum(axis=0) % 2 * 3).astype(np.uint8)  # standard deviation 1.5
+    assert ncc_of(flat, steep.astype(np.uint8)) == ncc_of(faint, faint) == 0.0
