@@ -145,9 +145,7 @@ def stream_video(
         table = stream_paper(detections, pictures, thresholds)
         for _ in batches:  # to the end: damage behind the last candidate is reported too
             pass
-        times = np.full(detections.n_frames, np.nan)
-        at = [index for index in source.times_s if index < len(times)]
-        times[at] = [source.times_s[index] for index in at]
+        times = source.times_s(detections.n_frames)
         gaps = source.report().gaps
     if len(times) and np.isnan(times).all():
         raise HemError(f"{video.video_id}: no frame could be decoded, so there is nothing to mine")

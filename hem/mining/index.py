@@ -26,6 +26,7 @@ from hem.structures.evidence import BOX_REGION, PIXEL_REGION, Evidence
 Made = TypeVar("Made")
 MOST_KEPT = 50_000
 """Detections of which the pairs are kept for the next setting; of more they'd take most of the memory."""
+_TOGETHER = 4_096  # neighbour rows compared at once: temporaries must not grow with the video
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +197,7 @@ class EvidenceIndex:
 
     @cached_property
     def adjacent(self) -> Pairs:
-        """Plain overlaps between distinct frames of one shot with no other distinct frame between them.
+        """Plain overlaps of distinct frames with the next distinct one of their shot; offsets are positive.
 
         However long the frozen stretch between them is: ``reach`` does not matter here.
         """
@@ -204,7 +205,7 @@ class EvidenceIndex:
         rows = np.flatnonzero(self.distinct[found.frame_index])
         frame = found.frame_index[rows]
         pairs = overlapping_pairs(self.order[frame], found.boxes_xyxy[rows], found.labels[rows], 1)
-        good = self.shot[frame[pairs.first]] == self.shot[frame[pairs.second]]
+        good = (pairs.offset > 0) & (self.shot[frame[pairs.first]] == self.shot[frame[pairs.second]])
         rows = rows.astype(pairs.first.dtype)  # as small as the pairs are
         first, second = rows[pairs.first[good]], rows[pairs.second[good]]
         offset = (found.frame_index[second] - found.frame_index[first]).astype(rows.dtype)
@@ -216,7 +217,6 @@ class EvidenceIndex:
         scores = self._detections.scores
         return np.searchsorted(self.scores_sorted, scores, side="right") / max(len(scores), 1)
 
-    @cached_property
     def strength(self) -> NDArray[np.float64]:
         """float64 (N,): square root of ``rank``, what a neighbour's overlap counts for."""
         return np.sqrt(self.rank)
@@ -272,8 +272,25 @@ class EvidenceIndex:
         return self._appearance(BOX_REGION, paired_iou)
 
     def _appearance(self, region: int, iou_of: Callable[[Boxes, Boxes], NDArray[np.float64]]) -> Appearance:
-        near, found = self._neighbours, self._detections
+        near = self._neighbours
         rows = np.flatnonzero(near.region == region)
+        parts = [
+            self._tracked(part, iou_of) for part in np.split(rows, range(_TOGETHER, len(rows), _TOGETHER))
+        ]
+        row, detection, iou = (np.concatenate(column) for column in zip(*parts, strict=True))
+        del parts
+        span = 2 * self.reach + 1
+        keys = near.candidate[rows] * span + near.offset[rows] + span // 2
+        order = np.argsort(keys)
+        position = np.empty(len(near.region), dtype=np.int64)
+        position[rows[order]] = np.arange(len(rows))
+        return Appearance(row, detection, iou, keys[order], rows[order], position[row], span)
+
+    def _tracked(
+        self, rows: NDArray[np.int64], iou_of: Callable[[Boxes, Boxes], NDArray[np.float64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return (row, detection, iou) of Appearance for some neighbour rows."""
+        near, found = self._neighbours, self._detections
         frame = found.frame_index[near.candidate[rows]] + near.offset[rows]
         owner, detection = expand_ranges(self.frame_starts[frame], self.frame_starts[frame + 1])
         row = rows[owner]
@@ -281,13 +298,7 @@ class EvidenceIndex:
         row, detection = row[same], detection[same]
         iou = iou_of(near.tracked_xyxy[row], found.boxes_xyxy[detection])
         hit = iou > 0
-        row, detection, iou = row[hit], detection[hit], iou[hit]
-        span = 2 * self.reach + 1
-        keys = near.candidate[rows] * span + near.offset[rows] + span // 2
-        order = np.argsort(keys)
-        position = np.empty(len(near.region), dtype=np.int64)
-        position[rows[order]] = np.arange(len(rows))
-        return Appearance(row, detection, iou, keys[order], rows[order], position[row], span)
+        return row[hit], detection[hit], iou[hit]
 
 
 _INDICES: WeakKeyDictionary[Evidence, EvidenceIndex] = WeakKeyDictionary()

@@ -31,14 +31,16 @@ class LinksByScore:
         strength: NDArray[np.float64],
     ) -> None:
         self.first, self.second, self._value = first, second, value
-        group = _groups(first, second)
-        size = np.bincount(group, minlength=1)[group] if len(group) else group
-        self._alone = _Links(np.flatnonzero(size == 1), strength)
-        self._large = _Links(np.flatnonzero(size > _LARGEST), strength)
-        some = np.flatnonzero((size > 1) & (size <= _LARGEST))
-        order = np.lexsort((some, -strength[some], group[some]))
+        alone = _alone(first, second)
+        self._alone = _Links(np.flatnonzero(alone), strength)
+        rest = np.flatnonzero(~alone)
+        group = _groups(first[rest], second[rest])
+        size = np.bincount(group, minlength=1)[group]
+        self._large = _Links(rest[size > _LARGEST], strength)
+        group, some = group[size <= _LARGEST], rest[size <= _LARGEST]
+        order = np.lexsort((some, -strength[some], group))
         self._some = _Links(some[order], strength)
-        of_group = group[self._some.at]
+        of_group = group[order]
         self._start = np.flatnonzero(np.diff(of_group, prepend=-1))
         self._size = np.diff(np.append(self._start, len(of_group)))
         self._number = np.repeat(np.arange(len(self._start)), self._size)
@@ -86,6 +88,11 @@ class _Links:
 
     def __init__(self, at: NDArray[np.int64], strength: NDArray[np.float64]) -> None:
         self.at, self.strength = at, strength[at]
+
+
+def _alone(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return bool (P,): links whose ends have no other link, which most are."""
+    return np.asarray((np.bincount(first)[first] == 1) & (np.bincount(second)[second] == 1))
 
 
 def _groups(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ from hem.ops.isolation import any_of
 from hem.structures import HardExample
 from hem.structures.evidence import Evidence
 
-_ROWS = 8_192  # looked at together: what every frame around gives must not lie there for a whole long video
+_ROWS = 4_096  # looked at together: what every frame around gives must not lie there for a whole long video
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def _support(
     index: EvidenceIndex, counts: NDArray[np.bool_], around: _Around, thresholds: TemporalThresholds
 ) -> _Support:
     width, box, matched = thresholds.window, index.box, index.matched
-    strength = np.where(counts, index.strength, 0.0)
+    strength = np.where(counts, index.strength(), 0.0)
     best, at = index.box_groups.largest(strength[box.detection] * box.iou)
     row = box.at[at]
     candidate, column = matched.candidate[row], matched.offset[row] + width
@@ -214,10 +214,9 @@ def _steady(
     index: EvidenceIndex, counts: NDArray[np.bool_], thresholds: TemporalThresholds, count: int
 ) -> NDArray[np.bool_]:
     near = index.adjacent
-    good = counts[near.second] & (near.iou > thresholds.iou_threshold)
-    good &= np.abs(near.offset) <= thresholds.window
-    before, after = good & (near.offset < 0), good & (near.offset > 0)
-    return any_of(near.first[before], count) & any_of(near.first[after], count)
+    over = (near.iou > thresholds.iou_threshold) & (near.offset <= thresholds.window)
+    before = any_of(near.second[over & counts[near.first]], count)
+    return before & any_of(near.first[over & counts[near.second]], count)
 
 
 def decide(

@@ -37,7 +37,7 @@ def tracks_of(evidence: Evidence, score_threshold: float, link_iou: float) -> Tr
 
     def linked() -> LinksByScore:
         pairs = index.adjacent
-        use = np.flatnonzero((pairs.offset > 0) & (pairs.iou >= link_iou))
+        use = np.flatnonzero(pairs.iou >= link_iou)
         first, second = pairs.first[use], pairs.second[use]
         strength = np.minimum(found.scores[first], found.scores[second])
         return LinksByScore(first, second, pairs.iou[use], strength)

@@ -82,7 +82,7 @@ def _whole(columns: tuple[list[NDArray], ...], kinds: tuple[type, ...]) -> Pairs
     return Pairs(*whole)
 
 
-_MOST_STORED = 50_000  # pairs compared at once: their temporaries must not grow with the video
+_MOST_STORED = 20_000  # pairs compared at once: their temporaries must not grow with the video
 _NOTHING: tuple[NDArray, ...] = (*(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros(0))
 
 
@@ -176,9 +176,6 @@ def largest_of(
     return out
 
 
-_MOST_PAIRS = 2_000_000  # compared at once: a crowded video must not take memory by its length
-
-
 def overlaps_in_frame(
     frame_index: NDArray[np.int64], boxes_xyxy: Boxes, scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -195,7 +192,7 @@ def overlaps_in_frame(
     start = np.searchsorted(frame_index, frame_index, side="left")
     end = np.searchsorted(frame_index, frame_index, side="right")
     found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
-    for low, high in pairwise(_parts(end - start, _MOST_PAIRS)):
+    for low, high in pairwise(_parts(end - start, _MOST_STORED)):
         own, other = expand_ranges(start[low:high], end[low:high])
         own += low
         surer = scores[other] > scores[own]

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+from array import array
 from collections.abc import Callable, Collection, Generator, Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -11,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.structures import FrameBatch, FrameGap, GreyBatch, VideoInfo, VideoReport
@@ -48,10 +51,6 @@ class FrameSource:
         prefetch: batches decoded ahead in a thread, 0 for none. More takes memory, not time.
         grey: give frames as uint8 (B, 1, H, W), by OpenCV's conversion, made where the pixels are fresh;
             or, by ``grey_batches``, made where they are looked at.
-
-    Attributes:
-        times_s: of every frame that was decoded so far, by number; those that were not selected are
-            there too, unless a guarded decoder read them.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class FrameSource:
         self._prefetch = prefetch
         self._grey = grey
         reader.planar = grey
-        self.times_s: dict[int, float] = {}
+        self._numbers, self._times_s = array("q"), array("d")  # of each frame read: small, as videos are long
         self._started = False
         self._iterator: Generator[Any, None, None] | None = None
 
@@ -110,6 +109,17 @@ class FrameSource:
             reader.n_frames,
         )
         return VideoReport(video, tuple(FrameGap(*gap) for gap in reader.gaps), reader.error)
+
+    def times_s(self, n_frames: int) -> NDArray[np.float64]:
+        """Return float64 (n_frames,): the time of each frame decoded so far, NaN for the others.
+
+        Frames that were not selected have theirs too, unless a guarded decoder read them.
+        """
+        numbers = np.array(self._numbers, dtype=np.int64)
+        here = numbers < n_frames
+        times = np.full(n_frames, np.nan)
+        times[numbers[here]] = np.array(self._times_s, dtype=np.float64)[here]
+        return times
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -152,7 +162,8 @@ class FrameSource:
     def _frames(self) -> Iterator[RawFrame]:
         """Yield the frames selected."""
         for frame in timed_frames(self._reader):
-            self.times_s[frame.frame_index] = float(frame.time_s or 0.0)
+            self._numbers.append(frame.frame_index)
+            self._times_s.append(float(frame.time_s or 0.0))
             if frame.pixels is not None:
                 yield frame
         for note in self._reader.notes:

@@ -47,7 +47,7 @@ def test_heads_of_long_and_broken_tracks():
 
 @pytest.mark.parametrize("most", [1, 7, 2_000_000])
 def test_overlaps_in_a_frame_do_not_depend_on_how_many_are_compared_at_once(most, monkeypatch):
-    monkeypatch.setattr("hem.ops.isolation._MOST_PAIRS", most)
+    monkeypatch.setattr("hem.ops.isolation._MOST_STORED", most)
     rng = np.random.default_rng(0)
     frame = np.sort(rng.integers(0, 5, 30))
     corner = rng.uniform(0, 30, (30, 2))
