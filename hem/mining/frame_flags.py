@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.errors import HemError
+from hem.ops.template_match import ncc_of
 from hem.ops.thinning import thinned
 from hem.structures import GreyPicture
 
@@ -137,10 +138,9 @@ class FrameFlagger:
             return False
         enough = max(_SURE_NCC, self._cut_ncc)
         still = earlier[_MARGIN_Y:-_MARGIN_Y, _MARGIN_X:-_MARGIN_X]
-        for place in (still, earlier):  # nearly all frames are settled by the first, which is cheap
-            if cv2.minMaxLoc(cv2.matchTemplate(place, inner, cv2.TM_CCOEFF_NORMED))[1] >= enough:
-                return True
-        return False
+        if ncc_of(still, inner) >= enough:  # settles nearly all frames, and is cheap
+            return True
+        return bool(cv2.minMaxLoc(cv2.matchTemplate(earlier, inner, cv2.TM_CCOEFF_NORMED))[1] >= enough)
 
 
 def _close(one: NDArray[np.uint8], other: NDArray[np.uint8], level: float) -> bool:

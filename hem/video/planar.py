@@ -20,8 +20,8 @@ Picture = NDArray[np.uint8]
 
 _FORMATS = ("yuv420p", "yuvj420p")
 _ALIGN_X, _ALIGN_Y = 32, 4  # columns that converters work on at once; rows that PyAV lays out as FFmpeg does
-_MOST = 0.25  # of the frame; when more was made in parts, the whole is made and kept
-_EACH = 40_000  # pixels that could be made in the time any part takes
+_MOST = 0.4  # of the frame; when more was made in parts, the whole is made and kept
+_EACH = 60_000  # pixels that could be made in the time any part takes
 _OF_THREAD = threading.local()
 # Conversion has threads of its own since PyAV 17; they only get in the way of those that decode.
 _IN_THIS_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
@@ -95,16 +95,14 @@ class PlanarGrey:
         seen = [plane[::step, ::step] for plane in colours]
         height, width = seen[0].shape
         room = height + height % 2, -(-width // (_ALIGN_X // 2)) * (_ALIGN_X // 2)
-        blocks = np.zeros((room[0], 2, room[1], 2), dtype=np.uint8)
-        rows, columns = luma.strides
-        pairs = np.lib.stride_tricks.as_strided(
-            luma, (height, 2, width, 2), (2 * step * rows, rows, 2 * step * columns, columns), writeable=False
-        )
-        blocks[:height, :, :width] = pairs
+        blocks = np.zeros((room[0], 2, room[1]), dtype=np.uint16)
+        pairs = luma.view(np.uint16)  # of pixels side by side: copied as one
+        for row in (0, 1):
+            blocks[:height, row, :width] = pairs[row :: 2 * step, ::step]
         padded = [np.zeros(room, dtype=np.uint8) for _ in seen]
         for target, colour in zip(padded, seen, strict=True):
             target[:height, :width] = colour
-        made = self._made(blocks.reshape(2 * room[0], 2 * room[1]), *padded)
+        made = self._made(blocks.view(np.uint8).reshape(2 * room[0], 2 * room[1]), *padded)
         return np.ascontiguousarray(made[: 2 * height, : 2 * width])
 
     def _made(self, luma: Picture, *colours: Picture) -> Picture:
