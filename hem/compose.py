@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,7 +102,14 @@ def group_file(group: str, name: str) -> dict[str, Any]:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
         raise HemError(f"configuration: no {group}/{name}{suggest(name, known)}")
-    loaded = OmegaConf.load(folder / f"{name}.yaml")
+    path = folder / f"{name}.yaml"
+    return deepcopy(_content(path, path.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _content(path: Path, changed_ns: int) -> dict[str, Any]:
+    """Return what a file holds, read once for as long as it is not changed."""
+    loaded = OmegaConf.load(path)
     assert isinstance(loaded, DictConfig)
     values = plain(loaded)
     values.pop("defaults", None)

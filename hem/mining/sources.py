@@ -215,14 +215,25 @@ def _count(path: Path, number: int, line: str) -> int:
 
 
 def _numbers(path: Path, number: int, words: list[str], wanted: int, *, exact: bool) -> list[float]:
+    values: list[float] | None = None
+    try:
+        values = [float(word) for word in words[:wanted]]
+        if len(values) == wanted and (not exact or len(words) == wanted) and _sound(*values[-5:]):
+            return values  # a long file has a line for every box, so this is all that is done for most
+    except ValueError:
+        pass  # told below, after what is told first
     where = f"{path}, line {number}"
     if len(words) < wanted or (exact and len(words) != wanted):
         raise HemError(f"{where}: expected {wanted} numbers, got {len(words)}")
-    try:
-        values = [float(word) for word in words[:wanted]]
-    except ValueError:
-        raise HemError(f"{where}: {' '.join(words[:wanted])[:60]!r} are not all numbers") from None
+    if values is None:
+        raise HemError(f"{where}: {' '.join(words[:wanted])[:60]!r} are not all numbers")
     return values[:-5] + _checked(where, values[-5:])
+
+
+def _sound(left: float, top: float, width: float, height: float, score: float) -> bool:
+    """Whether _checked has nothing to say; comparisons are false of NaN."""
+    in_range = -_LARGEST <= left <= _LARGEST and -_LARGEST <= top <= _LARGEST
+    return in_range and 0 <= width <= _LARGEST and 0 <= height <= _LARGEST and math.isfinite(score)
 
 
 def _checked(where: str, values: list[float]) -> list[float]:
