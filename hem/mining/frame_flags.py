@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.errors import HemError
-from hem.ops.template_match import ncc_of
+from hem.ops.template_match import best_match_opencv, ncc_of
 from hem.ops.thinning import thinned
 from hem.structures import GreyPicture
 
@@ -140,7 +140,7 @@ class FrameFlagger:
         still = earlier[_MARGIN_Y:-_MARGIN_Y, _MARGIN_X:-_MARGIN_X]
         if ncc_of(still, inner) >= enough:  # settles nearly all frames, and is cheap
             return True
-        return bool(cv2.minMaxLoc(cv2.matchTemplate(earlier, inner, cv2.TM_CCOEFF_NORMED))[1] >= enough)
+        return best_match_opencv(inner, earlier)[0] >= enough
 
 
 def _close(one: NDArray[np.uint8], other: NDArray[np.uint8], level: float) -> bool:
@@ -171,5 +171,5 @@ def _block_ncc(earlier: NDArray[np.uint8], thumb: NDArray[np.uint8], blocks: lis
             max(0, top - _REACH) : top + _BLOCK + _REACH, max(0, left - _REACH) : left + _BLOCK + _REACH
         ]
         block = thumb[top : top + _BLOCK, left : left + _BLOCK]
-        best.append(cv2.minMaxLoc(cv2.matchTemplate(around, block, cv2.TM_CCOEFF_NORMED))[1])
+        best.append(best_match_opencv(block, around)[0])
     return float(np.median(best))

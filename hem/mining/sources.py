@@ -130,7 +130,10 @@ def _coco_entry(path: Path, number: int, entry: object) -> tuple[int, int, list[
     values = [*bbox, entry["score"]]
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
         raise HemError(f"{where}: bbox and score must be numbers, got {values}")
-    return image, label, _checked(where, [float(value) if abs(value) < 1e300 else np.inf for value in values])
+    row = [float(value) if abs(value) < 1e300 else np.inf for value in values]
+    if wrong := _wrong(*row):
+        raise HemError(f"{where}: {wrong}")
+    return image, label, row
 
 
 _SUFFIXES: dict[str, Callable[[Path, VideoInfo, tuple[str, ...]], VideoDetections]] = {
@@ -215,36 +218,27 @@ def _count(path: Path, number: int, line: str) -> int:
 
 
 def _numbers(path: Path, number: int, words: list[str], wanted: int, *, exact: bool) -> list[float]:
-    values: list[float] | None = None
+    if len(words) < wanted or (exact and len(words) != wanted):
+        raise HemError(f"{path}, line {number}: expected {wanted} numbers, got {len(words)}")
     try:
         values = [float(word) for word in words[:wanted]]
-        if len(values) == wanted and (not exact or len(words) == wanted) and _sound(*values[-5:]):
-            return values  # a long file has a line for every box, so this is all that is done for most
     except ValueError:
-        pass  # told below, after what is told first
-    where = f"{path}, line {number}"
-    if len(words) < wanted or (exact and len(words) != wanted):
-        raise HemError(f"{where}: expected {wanted} numbers, got {len(words)}")
-    if values is None:
-        raise HemError(f"{where}: {' '.join(words[:wanted])[:60]!r} are not all numbers")
-    return values[:-5] + _checked(where, values[-5:])
-
-
-def _sound(left: float, top: float, width: float, height: float, score: float) -> bool:
-    """Whether _checked has nothing to say; comparisons are false of NaN."""
-    in_range = -_LARGEST <= left <= _LARGEST and -_LARGEST <= top <= _LARGEST
-    return in_range and 0 <= width <= _LARGEST and 0 <= height <= _LARGEST and math.isfinite(score)
-
-
-def _checked(where: str, values: list[float]) -> list[float]:
-    """Check left, top, width, height, score."""
-    if not all(map(math.isfinite, values)):
-        raise HemError(f"{where}: a number is not finite")
-    if max(abs(value) for value in values[:4]) > _LARGEST:
-        raise HemError(f"{where}: a coordinate beyond {_LARGEST:g} pixels")
-    if values[2] < 0 or values[3] < 0:
-        raise HemError(f"{where}: width and height must be >= 0, got {values[2]:g} x {values[3]:g}")
+        text = " ".join(words[:wanted])[:60]
+        raise HemError(f"{path}, line {number}: {text!r} are not all numbers") from None
+    if wrong := _wrong(*values[-5:]):
+        raise HemError(f"{path}, line {number}: {wrong}")
     return values
+
+
+def _wrong(left: float, top: float, width: float, height: float, score: float) -> str:
+    """Return what is wrong with a box, nothing for a sound one."""
+    if not all(map(math.isfinite, (left, top, width, height, score))):
+        return "a number is not finite"
+    if max(abs(left), abs(top), abs(width), abs(height)) > _LARGEST:
+        return f"a coordinate beyond {_LARGEST:g} pixels"
+    if width < 0 or height < 0:
+        return f"width and height must be >= 0, got {width:g} x {height:g}"
+    return ""
 
 
 def _frames_of(path: Path, video: VideoInfo, frame_index: NDArray[np.int64]) -> int:
