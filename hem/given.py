@@ -11,7 +11,7 @@ from hem.artifacts.evidence import StoredEvidence, evidence_in, load_evidence, s
 from hem.config import VideoConfig
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
-from hem.mining.paper import PaperThresholds
+from hem.mining.paper import PaperThresholds, paper_work
 from hem.mining.presets import Paper
 from hem.mining.sources import format_of, read_detections
 from hem.mining.stream import frames_needed, stream_paper
@@ -93,6 +93,7 @@ def paper_alone(
     root.mkdir(parents=True, exist_ok=True)
     remove_parts(root)
     kept: list[tuple[Path, VideoInfo] | Evidence] = []
+    evidence: Evidence | None = None
     examples: list[ExampleList] = []
     done = 0
     for video in data.videos:
@@ -115,7 +116,7 @@ def paper_alone(
         done += evidence.detections.n_frames
         if say:
             say(done)
-    return StoredEvidence(kept), ExampleList.joined(examples)
+    return StoredEvidence(kept, last=evidence), ExampleList.joined(examples)
 
 
 def stream_video(
@@ -124,7 +125,8 @@ def stream_video(
     """Return `paper`'s answer, and the detections with the times and damage met while reading."""
     # a guarded decoder tells nothing of frames that were not asked for, not even their times
     tells_all = settings.guard != "always" and settings.decoder in ("auto", "pyav")
-    only = np.flatnonzero(frames_needed(detections, thresholds)).tolist() if tells_all else None
+    work = paper_work(detections, thresholds)
+    only = np.flatnonzero(frames_needed(detections, thresholds, work)).tolist() if tells_all else None
     with open_source(
         video,
         decoder=settings.decoder,
@@ -142,7 +144,7 @@ def stream_video(
             for batch in batches:
                 yield from zip(batch.frame_indices, batch.pictures, strict=True)
 
-        table = stream_paper(detections, pictures, thresholds)
+        table = stream_paper(detections, pictures, thresholds, work=work)
         for _ in batches:  # to the end: damage behind the last candidate is reported too
             pass
         times = source.times_s(detections.n_frames)

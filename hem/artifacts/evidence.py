@@ -119,11 +119,14 @@ class StoredEvidence(Sequence[Evidence]):
     Args:
         items: directories that save_evidence wrote (with the video as it is called now), or evidence that
             lies nowhere but in memory.
+        last: what the last of them holds, where that is in memory still.
     """
 
-    def __init__(self, items: Iterable[Path | tuple[Path, VideoInfo] | Evidence]) -> None:
+    def __init__(
+        self, items: Iterable[Path | tuple[Path, VideoInfo] | Evidence], last: Evidence | None = None
+    ) -> None:
         self._items = tuple(items)
-        self._last: tuple[int, Evidence] | None = None
+        self._last = None if last is None else (len(self._items) - 1, last)
 
     def __len__(self) -> int:
         return len(self._items)

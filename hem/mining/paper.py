@@ -6,6 +6,7 @@ ECCV 2018 (arXiv 1808.04285), and the mining program published for its COCO expe
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,19 +140,9 @@ class PaperJudge:
         self._n_frames = work.n_frames
         self._start = np.searchsorted(self._frame, np.arange(detections.n_frames + 1)).tolist()
 
-    def neighbours(self, row: int, offset: int) -> NDArray[np.float64]:
-        """Return the boxes (M, 4) of the candidate's class that exist ``offset`` frames away."""
-        frame = int(self._all.frame_index[row]) + offset
-        first, end = self._start[frame], self._start[frame + 1]
-        return self._boxes[first:end][self._labels[first:end] == self._all.labels[row]]
-
     def offsets(self, row: int) -> tuple[list[int], list[int]]:
         """Return the offsets (earlier, later) at which the candidate has to be matched, nearest first."""
-        frame = int(self._all.frame_index[row])
-        steps = range(1, self._thresholds.window + 1)
-        earlier = [-step for step in steps if frame - step >= 0 and len(self.neighbours(row, -step))]
-        later = [step for step in steps if frame + step < self._n_frames and len(self.neighbours(row, step))]
-        return earlier, later
+        return self._around(row).offsets()
 
     def isolated(self, row: int, match: Match, shows: Shows = lambda *_: None) -> bool:
         """Return whether both sides are isolated.
@@ -159,26 +150,67 @@ class PaperJudge:
         The best place itself does not matter, only that its NCC passes and that it is none of those where
         a neighbour would explain the candidate. Where ``shows`` knows both, all places need not be searched.
         """
-        return all(self._side_isolated(row, side, match, shows) for side in self.offsets(row))
-
-    def _side_isolated(self, row: int, side: list[int], match: Match, shows: Shows) -> bool:
-        limit = self._thresholds.iou_threshold
+        around = self._around(row)
         whole = self._all.boxes_xyxy[row].astype(np.int64)
-        sides = whole[2:] - whole[:2]
+        places = overlapping_places(around.boxes_xyxy, whole[2:] - whole[:2], self._thresholds.iou_threshold)
+        return all(self._side_isolated(row, side, around, places, match, shows) for side in around.offsets())
+
+    def _side_isolated(
+        self,
+        row: int,
+        side: list[int],
+        around: "_Around",
+        places: NDArray[np.int64],
+        match: Match,
+        shows: Shows,
+    ) -> bool:
         tracked: Tracked | None = None
         for offset in side:
-            others = self.neighbours(row, offset)
-            seen = shows(row, offset, tracked, overlapping_places(others, sides, limit))
+            there = around.at(offset)
+            seen = shows(row, offset, tracked, places[there])
             if seen is not None:
                 tracked = (offset, seen)
                 continue
             found = match(row, offset)
             if found is None or found[0] < self._thresholds.ncc_threshold:
                 return False
-            if (paired_iou_inclusive(others, found[1][None, :]) > limit).any():
+            ious = paired_iou_inclusive(around.boxes_xyxy[there], found[1][None, :])
+            if (ious > self._thresholds.iou_threshold).any():
                 return False
             tracked = (offset, found[1])
         return True
+
+    def _around(self, row: int) -> "_Around":
+        frame, reach = int(self._all.frame_index[row]), self._thresholds.window
+        first = self._start[max(frame - reach, 0)]
+        end = self._start[min(frame + reach + 1, self._n_frames)]
+        rows = first + np.flatnonzero(self._labels[first:end] == self._all.labels[row])
+        starts = np.searchsorted(self._frame[rows] - frame, np.arange(-reach, reach + 2))
+        return _Around(self._boxes[rows], starts.tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class _Around:
+    """The detections of a candidate's class that exist up to ``window`` frames from it, in order of frames.
+
+    Attributes:
+        boxes_xyxy: float64 (M, 4).
+        starts: where those of each frame start, from the earliest frame to the one after the last.
+    """
+
+    boxes_xyxy: NDArray[np.float64]
+    starts: list[int]
+
+    def at(self, offset: int) -> slice:
+        """Return which of the boxes lie ``offset`` frames away."""
+        place = offset + (len(self.starts) - 2) // 2
+        return slice(self.starts[place], self.starts[place + 1])
+
+    def offsets(self) -> tuple[list[int], list[int]]:
+        """Return the offsets, earlier and later, where there are any; nearest first."""
+        reach = (len(self.starts) - 2) // 2
+        held = [o for o, (start, end) in enumerate(pairwise(self.starts), -reach) if end > start]
+        return [o for o in reversed(held) if o < 0], [o for o in held if o > 0]
 
 
 def paper_table(detections: VideoDetections, work: PaperWork, negatives: NDArray[np.int64]) -> MinedTable:

@@ -20,17 +20,20 @@ Read = Callable[[NDArray[np.bool_]], Iterable[tuple[int, GreyPicture]]]
 """Given bool (F,) of the frames wanted, yields (frame index, picture) of those, in order; see to_grey."""
 
 
-def frames_needed(detections: VideoDetections, thresholds: PaperThresholds) -> NDArray[np.bool_]:
+def frames_needed(
+    detections: VideoDetections, thresholds: PaperThresholds, work: PaperWork | None = None
+) -> NDArray[np.bool_]:
     """Return bool (F,): frames that the published rule may look at.
 
     They are those of the candidates that plain overlap leaves open, and of their neighbours that hold
     detections; every other frame need not even be converted to grey.
+
+    Args:
+        detections, thresholds: what is mined, and how.
+        work: of both, by paper_work, if it is at hand already.
     """
-    work = paper_work(detections, thresholds)
-    return _needed(detections, PaperJudge(detections, thresholds, work), work)
-
-
-def _needed(detections: VideoDetections, judge: PaperJudge, work: PaperWork) -> NDArray[np.bool_]:
+    work = work or paper_work(detections, thresholds)
+    judge = PaperJudge(detections, thresholds, work)
     needed = np.zeros(detections.n_frames, dtype=np.bool_)
     for row in work.undecided.tolist():
         earlier, later = judge.offsets(row)
@@ -104,6 +107,7 @@ def stream_paper(
     *,
     channel_order: str = "rgb",
     threads: int = 2,
+    work: PaperWork | None = None,
 ) -> MinedTable:
     """Mine one video by the published rule in one forward pass.
 
@@ -114,12 +118,13 @@ def stream_paper(
         thresholds: of the rule.
         channel_order: of the pictures, ``rgb`` or ``bgr``.
         threads: that match templates; the result does not depend on it.
+        work: of the detections and thresholds, by paper_work, if it is at hand already.
 
     A frame that ``read`` does not give (a damaged stretch) makes the sides that need it not isolated.
     """
-    work = paper_work(detections, thresholds)
+    work = work or paper_work(detections, thresholds)
     judge = PaperJudge(detections, thresholds, work)
-    wanted = _needed(detections, judge, work)
+    wanted = frames_needed(detections, thresholds, work)
     pictures = _Pictures(detections, thresholds)
     judged = partial(judge.isolated, match=pictures.match, shows=pictures.shows)
     negatives: list[int] = []

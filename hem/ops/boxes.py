@@ -78,8 +78,8 @@ def overlapping_places(
         iou_threshold: >= 0, of paired_iou_inclusive.
 
     Returns:
-        int64 (M, 4), M <= N rectangles (x0, y0, x1, y1), ends inclusive, of whole left and top corners.
-        They hold every such place, and some others; boxes that no place reaches have none.
+        int64 (N, 4), rectangles (x0, y0, x1, y1), ends inclusive, of whole left and top corners. They
+        hold every such place, and some others; that of a box which no place reaches is empty, x1 < x0.
     """
     own = np.asarray(sides, dtype=np.float64) + 1  # as inclusive pixels count
     most = np.minimum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] + 1, own)  # that can be common
@@ -87,4 +87,5 @@ def overlapping_places(
     least = needed[:, None] / most[:, ::-1]  # common part of one side, if the other's is as large as can be
     low, high = boxes_xyxy[:, :2] + least - own, boxes_xyxy[:, 2:] + 1 - least
     places = np.concatenate([np.floor(low - _ROUNDING), np.ceil(high + _ROUNDING)], axis=1)
-    return places[(least <= most + _ROUNDING).all(axis=1)].astype(np.int64)
+    reached = (least <= most + _ROUNDING).all(axis=1)
+    return np.where(reached[:, None], places, (0, 0, -1, -1)).astype(np.int64)

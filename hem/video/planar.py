@@ -20,8 +20,8 @@ Picture = NDArray[np.uint8]
 
 _FORMATS = ("yuv420p", "yuvj420p")
 _ALIGN_X, _ALIGN_Y = 32, 4  # columns that converters work on at once; rows that PyAV lays out as FFmpeg does
-_MOST = 0.4  # of the frame; when more was made in parts, the whole is made and kept
-_EACH = 60_000  # pixels that could be made in the time any part takes
+_MOST = 0.5  # of the frame; when more was made in parts, the whole is made and kept
+_EACH = 110_000  # pixels that could be made in the time any part takes
 _OF_THREAD = threading.local()
 # Conversion has threads of its own since PyAV 17; they only get in the way of those that decode.
 _IN_THIS_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
