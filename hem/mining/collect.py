@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,9 +19,9 @@ from hem.mining.matching import (
     PixelTemplate,
 )
 from hem.mining.needs import Stretch, box_reach, is_open, pixel_reach
+from hem.mining.packed_grey import grey_of
 from hem.mining.stillness import StillnessMeter
 from hem.ops.isolation import expand_ranges
-from hem.ops.template_match import Grey
 from hem.structures import Detections, FrameBatch, GreyBatch, GreyPicture, VideoDetections, VideoInfo
 from hem.structures.evidence import (
     BOX_REGION,
@@ -77,14 +76,6 @@ class _Frame:
     shot: int
     first_row: int
     picture: Tensor | None
-
-
-def grey_of(picture: Tensor) -> Grey:
-    """Return uint8 (H, W) of uint8 (3, H, W) RGB, by OpenCV's conversion, or of (1, H, W)."""
-    if picture.shape[0] == 1:
-        return np.asarray(picture[0].cpu().numpy())
-    packed = np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
-    return np.asarray(cv2.cvtColor(packed, cv2.COLOR_RGB2GRAY))
 
 
 def collect_evidence(
@@ -152,7 +143,7 @@ class _Collector:
         self._answers: list[tuple[NDArray, ...]] = []  # columns of ResponseTable
         self._held: list[_Frame] = []
         self._decided = 0  # of the held frames, how many are past
-        self._found: list[Detections] = []
+        self._found: list[_Boxes] = []  # of each frame read, where a detector is asked
         self._read, self._times_s, self._flags = array("q"), array("d"), bytearray()  # of each frame read
         self._video: VideoInfo | None = None
         self._n_rows = 0
@@ -184,10 +175,8 @@ class _Collector:
                 rows = given.rows_of(index)
                 found = _Boxes(given.boxes_xyxy[rows], given.scores[rows], given.labels[rows])
             else:
-                kept = answers[at].above(self._settings.floor_score)
-                kept = replace(kept, frame_index=index, time_s=time_s, video_id=self._video.video_id)
-                self._found.append(kept)
-                found = _Boxes(kept.boxes_xyxy.numpy(), kept.scores.numpy(), kept.labels.numpy())
+                found = _above(answers[at], self._settings.floor_score)
+                self._found.append(found)
             picture = batch.frames[at] if isinstance(batch, FrameBatch) else None
             grey = batch.pictures[at] if isinstance(batch, GreyBatch) else grey_of(batch.frames[at])
             self._take(index, time_s, grey, found, None if self._elicit is None else picture)
@@ -353,9 +342,13 @@ class _Collector:
         assert self._video is not None
         if given is None:
             video = replace(self._video, n_frames=len(times))
-            found = VideoDetections.from_frames(
+            boxes, scores, labels = (np.concatenate(column) for column in zip(*self._found, strict=True))
+            found = VideoDetections(
                 video,
-                self._found,
+                np.repeat(read, [len(one) for one in self._found]),
+                boxes,
+                scores,
+                labels,
                 times,
                 gaps=gaps,
                 score_range=score_range,
@@ -367,6 +360,13 @@ class _Collector:
         _, rows = expand_ranges(starts, np.searchsorted(given.frame_index, read, side="right"))
         video = replace(given.video, width=self._video.width, height=self._video.height)
         return replace(given, video=video, frame_times_s=times, gaps=gaps or given.gaps), rows
+
+
+def _above(found: Detections, floor_score: float) -> _Boxes:
+    """Return those with score >= ``floor_score``; they were checked when the detector gave them."""
+    columns = found.boxes_xyxy.numpy(), found.scores.numpy(), found.labels.numpy()
+    kept = columns[1] >= floor_score
+    return _Boxes(*columns) if kept.all() else _Boxes(*(column[kept] for column in columns))
 
 
 def _end(next_index: int, gaps: tuple[FrameGap, ...]) -> int:

@@ -88,13 +88,13 @@ class FrameFlagger:
         """
         if len(grey.shape) != 2 or 0 in grey.shape:
             raise HemError(f"frame flags: a frame must be uint8 (H, W), got one of shape {grey.shape}")
+        if isinstance(grey, np.ndarray) and grey.dtype != np.uint8:
+            raise HemError(f"frame flags: a frame must be uint8 (H, W), got {grey.dtype}")
         if not time_s > self._time_s:
             raise HemError(f"frame flags: time {time_s} s does not follow {self._time_s} s")
         self._time_s = time_s
         step = max(1, round(math.sqrt(math.prod(grey.shape) / _SAMPLE_POINTS)))
         sample = thinned(grey, step)
-        if sample.dtype != np.uint8:
-            raise HemError(f"frame flags: a frame must be uint8 (H, W), got {sample.dtype}")
         resized = self._shape not in ((), grey.shape)
         self._shape = grey.shape
         if resized:

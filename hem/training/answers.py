@@ -41,16 +41,19 @@ class RememberedAnswers:
 
     Attributes:
         asked: pictures that the detector itself was asked about.
+        detector_digest: of the detector.
 
     Args:
         folder: of one pass; made when there is something to write.
-        about: what the answers depend on; answers about anything else are removed.
+        about: what the answers depend on, with the digest of the ``detector``; answers about anything else
+            are removed.
         detect: uint8 (B, 3, H, W) to one Detections a picture, none of them with a frame of its own.
         every_s: seconds between files. Lower: a kill loses less, more files.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, object], detect: Detect, every_s: float) -> None:
         self.asked = 0
+        self.detector_digest = str(about.get("detector", ""))
         self._folder, self._about, self._detect, self._every_s = folder, digest_of(about), detect, every_s
         self._file = 0  # that is given again; later the one that is written next
         self._at = 0

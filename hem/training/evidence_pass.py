@@ -11,11 +11,11 @@ import torch
 from hem.artifacts import remove_parts
 from hem.artifacts.evidence import StoredEvidence, load_evidence, save_evidence
 from hem.errors import HemError
-from hem.mining.collect import Detect, collect_evidence
+from hem.mining.collect import collect_evidence
 from hem.mining.elicited import elicit
 from hem.structures import FrameBatch, GreyBatch, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
-from hem.training.answers import notes_beside, remembered
+from hem.training.answers import RememberedAnswers, notes_beside, remembered
 from hem.training.videos import Videos
 from hem.video.stream import shard_videos
 
@@ -75,14 +75,16 @@ def run_pass(
                 evidence = _one(detector, videos, video, settings, show, answers)
                 save_evidence(folder, evidence)
                 answers.forget()
+            done += evidence.detections.n_frames
+            del evidence  # one video's in memory at a time
         else:
             shutil.rmtree(notes_beside(folder), ignore_errors=True)  # of a pass killed at its very end
-        done += load_evidence(folder).detections.n_frames
+            done += load_evidence(folder).detections.n_frames
         if report:
             report(done)
     _barrier()
     found = StoredEvidence((folder_of(root, video, videos.videos), video) for video in videos.videos)
-    if not any(one.detections.n_frames for one in found):
+    if not done and not any(one.detections.n_frames for one in found):  # other ranks have read the others
         names = ", ".join(one.video_id for one in found[:5])
         raise HemError(f"not one frame could be decoded from {len(found)} videos ({names}, …)")
     return found
@@ -94,16 +96,16 @@ def _one(
     video: VideoInfo,
     settings: CollectSettings,
     report: Callable[[int], object],
-    detect: Detect,
+    answers: RememberedAnswers,
 ) -> Evidence:
     with videos.source(video) as source:
         return collect_evidence(
             counted(source, report),
             None,
-            detect,
+            answers,
             settings,
             elicit=elicit,
-            detector_digest=detector.digest(),
+            detector_digest=answers.detector_digest,
             class_names=detector.class_names,
             score_range=detector.score_range,
             gaps=lambda: source.report().gaps,

@@ -107,7 +107,7 @@ def detect_to(
         with videos.source(video) as source:
             found = detect_video(detector, source, floor_score, report, answers)
             error = source.report().error
-        save_detections(file, found, {"model": detector.digest()})
+        save_detections(file, found, {"model": answers.detector_digest})
         answers.forget()
     return error
 
