@@ -363,10 +363,12 @@ class _Collector:
 
 
 def _above(found: Detections, floor_score: float) -> _Boxes:
-    """Return those with score >= ``floor_score``; they were checked when the detector gave them."""
-    columns = found.boxes_xyxy.numpy(), found.scores.numpy(), found.labels.numpy()
-    kept = columns[1] >= floor_score
-    return _Boxes(*columns) if kept.all() else _Boxes(*(column[kept] for column in columns))
+    """Return copies of those with score >= ``floor_score``; they were checked when the detector gave them.
+
+    Copies, since what a detector gives may be a view of much more, or of what it writes to again.
+    """
+    kept = found.scores.numpy() >= floor_score
+    return _Boxes(found.boxes_xyxy.numpy()[kept], found.scores.numpy()[kept], found.labels.numpy()[kept])
 
 
 def _end(next_index: int, gaps: tuple[FrameGap, ...]) -> int:
