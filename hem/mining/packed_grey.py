@@ -53,9 +53,7 @@ class PackedGrey:
             return thinned(self._all(), step)
         height, width = self.shape
         rows = rgb[: height // 2 * 2].reshape(height // 2, 2, width, 3)[::step]
-        lines = _grey(
-            rows.reshape(-1, width, 3)
-        )  # all of the rows needed: faster than to pick in three colours
+        lines = _grey(rows.reshape(-1, width, 3))  # whole rows: faster than to pick in three colours
         return np.ascontiguousarray(lines[:, : width // 2 * 2].view(np.uint16)[:, ::step]).view(np.uint8)
 
     def _all(self) -> NDArray[np.uint8]:

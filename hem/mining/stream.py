@@ -33,7 +33,10 @@ def frames_needed(
         work: of both, by paper_work, if it is at hand already.
     """
     work = work or paper_work(detections, thresholds)
-    judge = PaperJudge(detections, thresholds, work)
+    return _needed(detections, PaperJudge(detections, thresholds, work), work)
+
+
+def _needed(detections: VideoDetections, judge: PaperJudge, work: PaperWork) -> NDArray[np.bool_]:
     needed = np.zeros(detections.n_frames, dtype=np.bool_)
     for row in work.undecided.tolist():
         earlier, later = judge.offsets(row)
@@ -124,7 +127,7 @@ def stream_paper(
     """
     work = work or paper_work(detections, thresholds)
     judge = PaperJudge(detections, thresholds, work)
-    wanted = frames_needed(detections, thresholds, work)
+    wanted = _needed(detections, judge, work)
     pictures = _Pictures(detections, thresholds)
     judged = partial(judge.isolated, match=pictures.match, shows=pictures.shows)
     negatives: list[int] = []
