@@ -56,6 +56,9 @@ def answers_of(evidence: Evidence, min_variants: int) -> Answers:
 
     def averaged() -> Answers:
         table = evidence.responses
+        if not len(table.candidate):  # nobody was asked: three numbers for all of them
+            nobody = (np.broadcast_to(value, len(found)) for value in (np.nan, np.int64(0), np.False_))
+            return Answers(*nobody)
         count = np.bincount(table.candidate, minlength=len(found))
         total = np.bincount(table.candidate, weights=table.score, minlength=len(found))
         mean = np.where(count >= min_variants, total / np.maximum(count, 1), np.nan)
@@ -251,6 +254,8 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     """
     limits, response = thresholds.temporal, thresholds.elicited
     check_range(evidence.collected, limits)
+    # first, since filling gaps takes room for a while and the columns below take it to the end
+    gaps = gap_table(evidence, limits, "hem") if limits.max_gap else None
     steady, answers = steadiness(evidence, limits), answers_of(evidence, response.min_variants)
     verdict, weights = _fused(evidence, thresholds, steady, answers)
     seen = {"support": steady.support, "steadiness": steady.value, "response": answers.mean}
@@ -258,9 +263,8 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     if evidence.change is not None:
         seen["change"] = evidence.change
     table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
-    if limits.max_gap == 0:
+    if gaps is None:
         return table
-    gaps = gap_table(evidence, limits, "hem")
     return with_gaps(table, as_ignored(gaps) if _labels_asked(evidence, response) else gaps)
 
 

@@ -94,15 +94,25 @@ def gap_pairs(
     def of_all() -> GapPairs | None:
         useful = index.distinct[found.frame_index] & (found.scores >= collected.score_threshold[0])
         rows = np.flatnonzero(useful)
-        ranges = _ranges(evidence, rows, rows, collected.max_gap)
-        if (ranges[1] - ranges[0]).sum() > _MOST:
+        # counted by frames first: a long video has far more detections, and too many pairs anyway
+        of_frame = np.bincount(found.frame_index[rows], minlength=found.n_frames)
+        if _within(of_frame, 2, collected.max_gap + 1) > _MOST:
             return None
+        ranges = _ranges(evidence, rows, rows, collected.max_gap)
         return _pairs(evidence, rows, rows, ranges, complete=True)
 
     known = index.remembered("gap pairs", (), of_all, room=1)
     if known is not None:
         return known
     return _pairs(evidence, befores, afters, _ranges(evidence, befores, afters, max_gap), complete=False)
+
+
+def _within(of_frame: NDArray[np.int64], nearest: int, furthest: int) -> int:
+    """Return how many pairs lie ``nearest``..``furthest`` frames apart, given how many each frame has."""
+    before = np.concatenate([[0], np.cumsum(of_frame)])
+    frame, last = np.arange(len(of_frame)), len(of_frame)
+    there = before[np.minimum(frame + furthest + 1, last)] - before[np.minimum(frame + nearest, last)]
+    return int((of_frame * there).sum())
 
 
 _Ranges = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -182,7 +192,7 @@ class Between:
 def between(evidence: Evidence, before: NDArray[np.int64], after: NDArray[np.int64]) -> Between:
     """Match every frame between detections ``before`` and ``after``, int64 (Q,) each, from both sides."""
     index, found = index_of(evidence), evidence.detections
-    frame, ncc, places = found.frame_index, index.matched.ncc, index.matched.places
+    frame, ncc = found.frame_index, index.matched.ncc
     gap, at = expand_ranges(frame[before] + 1, frame[after])
     fresh = index.distinct[at]
     gap, at = gap[fresh], at[fresh]
@@ -193,7 +203,7 @@ def between(evidence: Evidence, before: NDArray[np.int64], after: NDArray[np.int
     share = ((at - frame[early]) / (frame[late] - frame[early]))[:, None]
     first, last = found.boxes_xyxy[early], found.boxes_xyxy[late]
     size = (1 - share) * _sizes(first) + share * _sizes(last)
-    ahead, behind = _box(_centres(places[forward]), size), _box(_centres(places[backward]), size)
+    ahead, behind = (_box(_centres(index.places(at)), size) for at in (forward, backward))
     overlap = np.where(known, paired_iou(ahead, behind), 0.0)
     lowest = np.minimum(ncc[forward], ncc[backward])
     return Between(

@@ -75,14 +75,12 @@ class Matched:
         candidate, offset: int64 (K,).
         side: int64 (K,), 2 · candidate, plus 1 for frames after it.
         ncc: float64 (K + 1,); the entry at the end, which position -1 reads, is -1: no such row.
-        places: float64 (K + 1, 4), tracked boxes; zeros at the end.
     """
 
     candidate: NDArray[np.int64]
     offset: NDArray[np.int64]
     side: NDArray[np.int64]
     ncc: NDArray[np.float64]
-    places: NDArray[np.float64]
 
 
 class Groups:
@@ -243,23 +241,35 @@ class EvidenceIndex:
         own, other, _ = self.in_frame
         return paired_iou(self._detections.boxes_xyxy[own], self._detections.boxes_xyxy[other])
 
-    def sides(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """float64 (N,) three times: longer and shorter side, least distance to the frame's border, px."""
-        found = self._detections
-        sides = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
-        left, top, right, bottom = found.boxes_xyxy.T
-        size = found.video.width, found.video.height
-        clear = np.minimum(np.minimum(left, top), np.minimum(size[0] - right, size[1] - bottom))
-        return sides.max(axis=1, initial=0.0), sides.min(axis=1, initial=np.inf), clear
+    def sides(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """float64 (N,) twice: longer and shorter side, px."""
+        left, top, right, bottom = self._detections.boxes_xyxy.T
+        width, height = right - left, bottom - top
+        return np.maximum(width, height), np.minimum(width, height)
+
+    def clearance(self) -> NDArray[np.float64]:
+        """float64 (N,): least distance to the frame's border, px."""
+        video = self._detections.video
+        left, top, right, bottom = self._detections.boxes_xyxy.T
+        nearest = np.minimum(left, top)
+        for distance in (video.width - right, video.height - bottom):
+            np.minimum(nearest, distance, out=nearest)
+        return nearest
 
     @cached_property
     def matched(self) -> "Matched":
         """The rows of hem's own matching in columns, in the order of ``box.rows``."""
         rows, near = self.box.rows, self._neighbours
         offset = near.offset[rows].astype(np.int64)
-        places = np.concatenate([near.tracked_xyxy[rows], np.zeros((1, 4))])
         side = near.candidate[rows] * 2 + (offset > 0)
-        return Matched(near.candidate[rows], offset, side, np.append(near.ncc[rows], -1.0), places)
+        return Matched(near.candidate[rows], offset, side, np.append(near.ncc[rows], -1.0))
+
+    def places(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return float64 (M, 4): tracked boxes of rows of ``matched``; zeros for position -1, no such row."""
+        found = np.zeros((len(positions), 4))
+        there = positions >= 0
+        found[there] = self._neighbours.tracked_xyxy[self.box.rows[positions[there]]]
+        return found
 
     @cached_property
     def pixel(self) -> Appearance:

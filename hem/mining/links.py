@@ -18,7 +18,7 @@ class LinksByScore:
     when it first occurs. A sweep over hundreds of thresholds solves a few cases a group.
 
     Args:
-        first, second: int64 (P,), the two ends of each possible link (each pair at most once).
+        first, second: whole numbers (P,), the two ends of each possible link (each pair at most once).
         value: float64 (P,), > 0, what the link is worth.
         strength: float64 (P,), the lower score of its two ends.
     """
@@ -30,16 +30,16 @@ class LinksByScore:
         value: NDArray[np.float64],
         strength: NDArray[np.float64],
     ) -> None:
-        self.first, self.second, self._value = first, second, value
+        self.first, self.second = first, second
         alone = _alone(first, second)
-        self._alone = _Links(np.flatnonzero(alone), strength)
+        self._alone = np.where(alone, strength, np.nan)  # by position; no score reaches NaN
         rest = np.flatnonzero(~alone)
         group = _groups(first[rest], second[rest])
         size = np.bincount(group, minlength=1)[group]
-        self._large = _Links(rest[size > _LARGEST], strength)
+        self._large = _Links(rest[size > _LARGEST], strength, value)
         group, some = group[size <= _LARGEST], rest[size <= _LARGEST]
         order = np.lexsort((some, -strength[some], group))
-        self._some = _Links(some[order], strength)
+        self._some = _Links(some[order], strength, value)
         of_group = group[order]
         self._start = np.flatnonzero(np.diff(of_group, prepend=-1))
         self._size = np.diff(np.append(self._start, len(of_group)))
@@ -52,8 +52,8 @@ class LinksByScore:
         self._cell = self._base[self._number] + self._position - self._size[self._number]
 
     def at_least(self, score: float) -> NDArray[np.int64]:
-        """Return int64 (L,), positions of the chosen links, in no particular order."""
-        found = [self._alone.at[self._alone.strength >= score]]
+        """Return whole numbers (L,), positions of the chosen links, in no particular order."""
+        found = [np.flatnonzero(self._alone >= score)]
         if len(self._start):
             there = np.add.reduceat((self._some.strength >= score).astype(np.int64), self._start)
             missing = np.flatnonzero(~self._solved[self._start + there - 1] & (there > 0))
@@ -64,8 +64,9 @@ class LinksByScore:
             taken[taken] = self._answers[(self._cell + count * self._size[self._number])[taken]]
             found.append(self._some.at[taken])
         if len(self._large.at):
-            at = self._large.at[self._large.strength >= score]
-            found.append(at[assign_links(self.first[at], self.second[at], self._value[at])])
+            here = self._large.strength >= score
+            at, value = self._large.at[here], self._large.value[here]
+            found.append(at[assign_links(self.first[at], self.second[at], value)])
         return np.concatenate(found)
 
     def _solve(self, groups: NDArray[np.int64], there: NDArray[np.int64]) -> None:
@@ -75,7 +76,7 @@ class LinksByScore:
         at = self._some.at[sorted_at]
         order = np.lexsort((at, owner))  # the order that assign_links would see them in
         sorted_at, at, owner = sorted_at[order], at[order], owner[order]
-        chosen = assign_links(self.first[at], self.second[at], self._value[at])
+        chosen = assign_links(self.first[at], self.second[at], self._some.value[sorted_at])
         row = np.zeros(len(self._start), dtype=np.int64)
         row[groups] = there
         picked = sorted_at[chosen]
@@ -84,10 +85,12 @@ class LinksByScore:
 
 
 class _Links:
-    """Positions of some links, and their strengths."""
+    """Positions of some links, their strengths and their values."""
 
-    def __init__(self, at: NDArray[np.int64], strength: NDArray[np.float64]) -> None:
-        self.at, self.strength = at, strength[at]
+    def __init__(
+        self, at: NDArray[np.int64], strength: NDArray[np.float64], value: NDArray[np.float64]
+    ) -> None:
+        self.at, self.strength, self.value = at, strength[at], value[at]
 
 
 def _alone(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:

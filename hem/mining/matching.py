@@ -1,7 +1,7 @@
 """The two ways a candidate is looked for in another frame: the paper's, and hem's own."""
 
+from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 
 import cv2
 import numpy as np
@@ -192,41 +192,24 @@ def shrink(picture: Grey, factor: float) -> Grey:
 
 
 class NeighbourRows:
-    """Neighbour rows that come block by block, kept in few large pieces.
+    """Neighbour rows that come block by block, in columns that grow.
 
-    As objects they'd take six times the room; and thousands of small arrays that stay leave holes in memory
+    As objects they'd take six times the room, and thousands of small arrays that stay leave holes in memory
     between them that nothing larger fits in.
     """
 
-    _TOGETHER = 64
-
     def __init__(self) -> None:
-        self._large: list[NeighbourTable] = []
-        self._small: list[NeighbourTable] = []
+        self._columns = [array(kind) for kind in "qhbdd"]
 
     def add(self, rows: Sequence[NeighbourRow]) -> None:
         """Take the next rows, which may be none."""
-        if rows:
-            self._small.append(_table(rows))
-        if len(self._small) == self._TOGETHER:
-            self._large, self._small = [*self._large, _joined(self._small)], []
+        if not rows:
+            return
+        *columns, tracked = zip(*rows, strict=True)
+        for kept, new in zip(self._columns, (*columns, np.concatenate(tracked)), strict=True):
+            kept.extend(new)
 
     def table(self) -> NeighbourTable:
-        """Return all rows in the order they came."""
-        return _joined([*self._large, *self._small])
-
-
-def _table(rows: Sequence[NeighbourRow]) -> NeighbourTable:
-    candidate, offset, region, ncc, tracked = zip(*rows, strict=True)
-    return NeighbourTable(
-        np.array(candidate, dtype=np.int64),
-        np.array(offset, dtype=np.int16),
-        np.array(region, dtype=np.int8),
-        np.array(ncc, dtype=np.float64),
-        np.array(tracked, dtype=np.float64),
-    )
-
-
-def _joined(tables: Sequence[NeighbourTable]) -> NeighbourTable:
-    names = [column.name for column in fields(NeighbourTable)] if tables else []
-    return NeighbourTable(*(np.concatenate([getattr(one, name) for one in tables]) for name in names))
+        """Return all rows in the order they came, as they lie here: none can be added any more."""
+        candidate, offset, region, ncc, tracked = map(np.asarray, self._columns)
+        return NeighbourTable(candidate, offset, region, ncc, tracked.reshape(-1, 4))

@@ -80,11 +80,12 @@ def neighbour_frames(index: EvidenceIndex, thresholds: TemporalThresholds) -> ND
 
 @dataclass(frozen=True, eq=False)
 class _Around:
-    """What one window makes of the frames around: bool (N, 2 w + 1) valid, int32 (N,) their number,
-    int32 (2 N,) their number before and after each, at least 1, bool (K,) whether a matched row's frame
-    is one."""
+    """What one window makes of the frames around: bool (F, 2 w + 1) valid, by frame; int64 (N,) each
+    detection's frame, int32 (N,) how many are valid around it, int32 (2 N,) how many before and after it,
+    at least 1; bool (K,) whether a matched row's frame is one."""
 
     valid: NDArray[np.bool_]
+    frame: NDArray[np.int64]
     total: NDArray[np.int32]
     sides: NDArray[np.int32]
     of_row: NDArray[np.bool_]
@@ -113,12 +114,13 @@ class _Followed:
 
 def _around(index: EvidenceIndex, frame: NDArray[np.int64], thresholds: TemporalThresholds) -> _Around:
     width, matched = thresholds.window, index.matched
-    valid = neighbour_frames(index, thresholds)[frame]
-    sides = np.stack([valid[:, :width].sum(axis=1), valid[:, width + 1 :].sum(axis=1)], axis=1)
+    valid = neighbour_frames(index, thresholds)
+    halves = valid[:, :width], valid[:, width + 1 :]
+    sides = np.stack([half.sum(axis=1, dtype=np.int32) for half in halves], axis=1)
     near = np.abs(matched.offset) <= width
-    of_row = near & valid[matched.candidate, np.where(near, matched.offset, 0) + width]
-    sides = np.maximum(sides.ravel(), 1).astype(np.int32)
-    return _Around(valid, valid.sum(axis=1, dtype=np.int32), sides, of_row)
+    of_row = near & valid[frame[matched.candidate], np.where(near, matched.offset, 0) + width]
+    total = sides.sum(axis=1, dtype=np.int32)
+    return _Around(valid, frame, total[frame], np.maximum(sides, 1)[frame].ravel(), of_row)
 
 
 def _support(
@@ -133,7 +135,7 @@ def _support(
     total, own = np.zeros(len(counts)), np.zeros(len(row))
     for low in range(0, len(counts), _ROWS):
         high = min(low + _ROWS, len(counts))
-        by_frame = _by_frame(index, strength, around.valid[low:high], low)
+        by_frame = _by_frame(index, strength, around.valid[around.frame[low:high]], low)
         total[low:high] = by_frame.sum(axis=1)
         here = near & (candidate >= low) & (candidate < high)
         own[here] = by_frame[candidate[here] - low, column[here]]
@@ -232,11 +234,11 @@ def decide(
     scores = detections.scores
     fresh = index.distinct[detections.frame_index]
     confident = fresh & (scores >= thresholds.score_threshold)
-    limit = np.where(scores >= thresholds.max_score, thresholds.strong_factor, 1.0)
-    share = np.where(scores >= thresholds.max_score, 1.0, thresholds.visible_share)
-    negative = confident & ~found.steady & (found.value < limit * thresholds.steadiness_threshold)
-    negative &= found.visible >= share  # NaN for those not asked about, which are no candidates
-    negative &= roomy(evidence, thresholds)
+    very, limit = scores >= thresholds.max_score, thresholds.steadiness_threshold
+    negative = confident & ~found.steady & roomy(evidence, thresholds)
+    negative &= np.where(very, found.value < thresholds.strong_factor * limit, found.value < limit)
+    # NaN for those not asked about, which are no candidates
+    negative &= np.where(very, found.visible >= 1.0, found.visible >= thresholds.visible_share)
     sure = confident & (scores >= thresholds.label_score)
     pseudo = sure & ~negative & found.steady & (found.support >= thresholds.steady_share)
     ignore = fresh & (scores >= thresholds.ignore_score) & ~negative & ~pseudo
@@ -248,8 +250,11 @@ def roomy(evidence: Evidence, thresholds: TemporalThresholds) -> NDArray[np.bool
     index, t = index_of(evidence), thresholds
 
     def large() -> NDArray[np.bool_]:
-        longer, shorter, clear = index.sides()
-        return np.asarray((shorter >= t.min_side) & ((t.border <= 0) | (clear >= t.border * longer)))
+        longer, shorter = index.sides()
+        enough = shorter >= t.min_side
+        if t.border > 0:
+            enough &= index.clearance() >= t.border * longer
+        return enough
 
     return index.remembered("roomy", (t.min_side, t.border), large, room=2)
 

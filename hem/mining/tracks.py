@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from hem.mining.index import index_of
 from hem.mining.links import LinksByScore
+from hem.ops.isolation import any_of
 from hem.ops.linking import heads_of
 from hem.structures.evidence import Evidence
 
@@ -16,7 +17,7 @@ class Tracks:
     """The tracks of one setting, numbered in the order of their first detections.
 
     Attributes:
-        of: int64 (N,), track of each detection, -1 for those below the score threshold.
+        of: whole numbers (N,), track of each detection, -1 for those below the score threshold.
         first, last: int64 (T,), rows of each track's first and last detection.
         length: int64 (T,), detections in it.
     """
@@ -48,9 +49,9 @@ def tracks_of(evidence: Evidence, score_threshold: float, link_iou: float) -> Tr
         head = heads_of(links.first[at], links.second[at], len(found))
         kept = (found.scores >= score_threshold) & index.distinct[found.frame_index]
         firsts = np.flatnonzero(kept & (head == np.arange(len(found))))
-        number = np.full(len(found), -1, dtype=np.int64)
-        number[firsts] = np.arange(len(firsts))
-        track = np.where(kept, number[head], -1)
+        number = np.cumsum(any_of(firsts, len(found)), dtype=head.dtype) - 1
+        track = number[head]  # where a kept one's is counted; what is not kept is the head of itself alone
+        track[~kept] = -1
         rows = np.flatnonzero(kept)
         lasts = np.zeros(len(firsts), dtype=np.int64)
         lasts[track[rows]] = rows  # rows rise, so the last one written is the last of its track

@@ -178,8 +178,12 @@ def tracks_from_links(first: NDArray[np.int64], second: NDArray[np.int64], count
 
 
 def heads_of(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return int64 (count,): the first item of each item's track; arguments as in tracks_from_links."""
-    head = np.arange(count, dtype=np.int64)
+    """Return the first item of each item's track, (count,), in the whole numbers that ``first`` has.
+
+    Args:
+        first, second, count: as in tracks_from_links.
+    """
+    head = np.arange(count, dtype=first.dtype)
     head[second] = first
     linked = np.asarray(second)
     while len(linked):  # every round doubles the distance looked back
