@@ -196,6 +196,20 @@ def test_a_sweep_over_one_evidence_answers_each_setting_as_a_cold_start_does(
     assert filled
 
 
+@pytest.mark.parametrize("above", [0, 1])
+def test_gaps_are_worked_out_once_up_to_so_many_pairs_and_no_further(make_clip, monkeypatch, above):
+    evidence = collected(make_clip(52, n_frames=30, labels=2), WIDE)
+    found, limits = evidence.detections, evidence.collected
+    useful = index_of(evidence).distinct[found.frame_index] & (found.scores >= limits.score_threshold[0])
+    frame = found.frame_index[useful]
+    apart = frame[None, :] - frame[:, None]
+    count = int(((apart >= 2) & (apart <= limits.max_gap + 1)).sum())
+    monkeypatch.setattr("hem.mining.gap_pairs._MOST", count - above)
+    query(evidence, "temporal", temporal(np.random.default_rng(1)))
+    known = index_of(evidence).remembered("gap pairs", (), lambda: pytest.fail("never asked"), room=1)
+    assert count > 100 and (known is None) == bool(above)
+
+
 def _changed(base, name, value):
     try:
         return replace(base, **{name: value})
