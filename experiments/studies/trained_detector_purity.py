@@ -119,6 +119,9 @@ def base_rate(evidence: Evidence, truth: VideoTruth) -> Share:
 
 def rows_of(run: Path, share: float) -> list[str]:
     """Return one run's table rows."""
+    for needed in ("stages.json", "config.json"):
+        if not (run / needed).is_file():
+            raise HemError(f"{run} is not a finished run, it lacks {needed}: give the directory of one seed")
     stages = json.loads((run / "stages.json").read_text(encoding="utf-8"))
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
     name = f"{config['detector']['_target_'].rsplit('.', 1)[-1]}, seed {config['seed']}"
