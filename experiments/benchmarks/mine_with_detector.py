@@ -1,25 +1,28 @@
 """Frames per second of decode + detect alone, and of the same with temporal evidence collected.
 
-    python experiments/benchmarks/mine_with_detector.py [--frames 60] [--rounds 2] [--seconds 20]
+    python experiments/benchmarks/mine_with_detector.py [--frames 60] [--rounds 16] [--seconds 20]
         [--detectors small_retinanet faster_rcnn_mobilenet]
 
 Random weights answer with noise or nothing, so each network runs in full and the boxes it hands out are
 replaced: three steady ones a frame and, in one frame of ten, one that overlap alone does not settle.
 The cost of the network does not depend on them, that of mining does. Evidence is collected as a run
-does it, files and all. The ways take turns; the best round of each counts. A slow network is given
-fewer frames, so that a way takes about --seconds.
+does it, files and all. The two ways are measured side by side, in either order by turns, and the ratio is
+the median over the rounds, with its quartiles: a machine whose speed changes within seconds gives the best
+round to either way by luck. A slow network is given fewer frames, so that a way takes about --seconds.
 """
 
 import argparse
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from decode_rate import moving_texture
-from mine_from_detections import COLLECT, best
+from mine_from_detections import COLLECT
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -104,25 +107,39 @@ def measure(name: str, video: VideoInfo, frames: int, rounds: int, seconds: floa
         with tempfile.TemporaryDirectory() as folder:
             run_pass(Steered(detector), data, COLLECT, Path(folder))  # type: ignore[arg-type]
 
-    times = best(rounds, {"alone": alone, "evidence": with_evidence})
+    pairs = side_by_side(rounds, alone, with_evidence)
+    lower, ratio, upper = np.quantile(pairs[:, 0] / pairs[:, 1], (0.25, 0.5, 0.75))
+    plain, mined = frames / np.median(pairs, axis=0)
     print(
-        f"| {name} | {frames} | {frames / times['alone']:.1f} | {frames / times['evidence']:.1f} "
-        f"| {times['alone'] / times['evidence']:.2f}x |",
+        f"| {name} | {frames} | {rounds} | {plain:.1f} | {mined:.1f} "
+        f"| {ratio:.2f}x ({lower:.2f} to {upper:.2f}) |",
         flush=True,
     )
+
+
+def side_by_side(rounds: int, *ways: Callable[[], object]) -> NDArray[np.float64]:
+    """Return seconds, float64 (rounds, ways): each round all of them, every other one backwards."""
+    seconds = np.zeros((rounds, len(ways)))
+    for number in range(rounds):
+        order = range(len(ways))
+        for way in reversed(order) if number % 2 else order:
+            start = time.perf_counter()
+            ways[way]()
+            seconds[number, way] = time.perf_counter() - start
+    return seconds
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--detectors", nargs="+", default=["small_retinanet", "faster_rcnn_mobilenet"])
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}")
-    print("| detector | frames | decode + detect, frames/s | with temporal evidence | ratio |")
-    print("|---|---|---|---|---|")
+    print("| detector | frames | rounds | decode + detect, frames/s | with temporal evidence | ratio |")
+    print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made.mp4"
         write_video(path, moving_texture(720, 1280, arguments.frames), fps=25)
