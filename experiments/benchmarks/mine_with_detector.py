@@ -15,14 +15,12 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from decode_rate import moving_texture
-from mine_from_detections import COLLECT
-from numpy.typing import NDArray
+from mine_from_detections import COLLECT, side_by_side
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -107,26 +105,14 @@ def measure(name: str, video: VideoInfo, frames: int, rounds: int, seconds: floa
         with tempfile.TemporaryDirectory() as folder:
             run_pass(Steered(detector), data, COLLECT, Path(folder))  # type: ignore[arg-type]
 
-    pairs = side_by_side(rounds, alone, with_evidence)
-    lower, ratio, upper = np.quantile(pairs[:, 0] / pairs[:, 1], (0.25, 0.5, 0.75))
-    plain, mined = frames / np.median(pairs, axis=0)
+    times = side_by_side(rounds, {"alone": alone, "evidence": with_evidence})
+    lower, ratio, upper = np.quantile(times["alone"] / times["evidence"], (0.25, 0.5, 0.75))
+    plain, mined = (frames / np.median(times[way]) for way in ("alone", "evidence"))
     print(
         f"| {name} | {frames} | {rounds} | {plain:.1f} | {mined:.1f} "
         f"| {ratio:.2f}x ({lower:.2f} to {upper:.2f}) |",
         flush=True,
     )
-
-
-def side_by_side(rounds: int, *ways: Callable[[], object]) -> NDArray[np.float64]:
-    """Return seconds, float64 (rounds, ways): each round all of them, every other one backwards."""
-    seconds = np.zeros((rounds, len(ways)))
-    for number in range(rounds):
-        order = range(len(ways))
-        for way in reversed(order) if number % 2 else order:
-            start = time.perf_counter()
-            ways[way]()
-            seconds[number, way] = time.perf_counter() - start
-    return seconds
 
 
 def main() -> None:

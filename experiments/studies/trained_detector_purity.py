@@ -11,12 +11,12 @@ for the one that is moved.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from hem.artifacts import read_json
 from hem.artifacts.evidence import load_evidence
 from hem.artifacts.truth import load_truth
 from hem.config import VideoConfig
@@ -119,11 +119,8 @@ def base_rate(evidence: Evidence, truth: VideoTruth) -> Share:
 
 def rows_of(run: Path, share: float) -> list[str]:
     """Return one run's table rows."""
-    for needed in ("stages.json", "config.json"):
-        if not (run / needed).is_file():
-            raise HemError(f"{run} is not a finished run, it lacks {needed}: give the directory of one seed")
-    stages = json.loads((run / "stages.json").read_text(encoding="utf-8"))
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
+    stages = read_json(run / "stages.json", "stages")
+    config = read_json(run / "config.json", "config")["config"]
     name = f"{config['detector']['_target_'].rsplit('.', 1)[-1]}, seed {config['seed']}"
     lines = []
     for folder in sorted(Path(stages["evidence"]).glob("*/detections.parquet")):

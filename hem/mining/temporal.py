@@ -270,13 +270,13 @@ def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedT
         HemError: if a threshold lies outside the ranges that the evidence was collected for.
     """
     check_range(evidence.collected, thresholds)
+    # first, since filling gaps takes room for a while and the columns below take it to the end
+    gaps = gap_table(evidence, thresholds, "temporal") if thresholds.max_gap else None
     found = steadiness(evidence, thresholds)
     negative, pseudo, ignore = decide(evidence, thresholds, found)
     weights = np.where(negative, negative_weight(found, thresholds), np.clip(found.support, 0.0, 1.0))
     table = verdict_table(evidence, "temporal", (negative, pseudo, ignore), weights, found)
-    if thresholds.max_gap == 0:
-        return table
-    return with_gaps(table, gap_table(evidence, thresholds, "temporal"))
+    return table if gaps is None else with_gaps(table, gaps)
 
 
 def negative_weight(found: Steadiness, thresholds: TemporalThresholds) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from hem.mining.index import index_of
 from hem.mining.links import LinksByScore
-from hem.ops.isolation import any_of
 from hem.ops.linking import heads_of
 from hem.structures.evidence import Evidence
 
@@ -48,9 +47,9 @@ def tracks_of(evidence: Evidence, score_threshold: float, link_iou: float) -> Tr
         at = links.at_least(score_threshold)
         head = heads_of(links.first[at], links.second[at], len(found))
         kept = (found.scores >= score_threshold) & index.distinct[found.frame_index]
-        firsts = np.flatnonzero(kept & (head == np.arange(len(found))))
-        number = np.cumsum(any_of(firsts, len(found)), dtype=head.dtype) - 1
-        track = number[head]  # where a kept one's is counted; what is not kept is the head of itself alone
+        begins = kept & (head == np.arange(len(found)))
+        firsts = np.flatnonzero(begins)
+        track = (np.cumsum(begins, dtype=head.dtype) - 1)[head]
         track[~kept] = -1
         rows = np.flatnonzero(kept)
         lasts = np.zeros(len(firsts), dtype=np.int64)
