@@ -11,10 +11,10 @@ from hem.artifacts.evidence import StoredEvidence, evidence_in, load_evidence, s
 from hem.config import VideoConfig
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
-from hem.mining.paper import PaperThresholds, paper_work
+from hem.mining.paper import PaperJudge, PaperThresholds
 from hem.mining.presets import Paper
 from hem.mining.sources import format_of, read_detections
-from hem.mining.stream import frames_needed, stream_paper
+from hem.mining.stream import stream_paper
 from hem.mining.table import MinedTable, frame_times
 from hem.structures import GreyPicture, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
@@ -125,8 +125,8 @@ def stream_video(
     """Return `paper`'s answer, and the detections with the times and damage met while reading."""
     # a guarded decoder tells nothing of frames that were not asked for, not even their times
     tells_all = settings.guard != "always" and settings.decoder in ("auto", "pyav")
-    work = paper_work(detections, thresholds)
-    only = np.flatnonzero(frames_needed(detections, thresholds, work)).tolist() if tells_all else None
+    judge = PaperJudge(detections, thresholds)
+    only = np.flatnonzero(judge.frames_needed()).tolist() if tells_all else None
     with open_source(
         video,
         decoder=settings.decoder,
@@ -144,7 +144,7 @@ def stream_video(
             for batch in batches:
                 yield from zip(batch.frame_indices, batch.pictures, strict=True)
 
-        table = stream_paper(detections, pictures, thresholds, work=work)
+        table = stream_paper(detections, pictures, thresholds, judge=judge)
         for _ in batches:  # to the end: damage behind the last candidate is reported too
             pass
         times = source.times_s(detections.n_frames)

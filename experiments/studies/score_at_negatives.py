@@ -12,7 +12,6 @@ are counted as the mining's impurity and stay in. Stop it at any moment; it goes
 """
 
 import argparse
-import json
 import platform
 import subprocess
 import sys
@@ -79,7 +78,8 @@ def train(detector: str, seed: int, root: Path, overrides: Sequence[str]) -> Pat
 def measure(run: Path) -> dict[str, Any]:
     """Return one run's figures: mean scores by arm at mined and at true places, and what was mined."""
     kept = run / "score_at_negatives.json"
-    made_by = {"summary": digest_of(json.loads((run / "summary.json").read_text(encoding="utf-8")))}
+    summary = read_json(run / "summary.json", "summary")
+    made_by = {"summary": digest_of(summary)}
     if kept.is_file():
         found = read_json(kept, "score-at-negatives")
         if found["made_by"] == made_by:
@@ -93,7 +93,6 @@ def measure(run: Path) -> dict[str, Any]:
     mined = mine_heldout(config, Path(stages["checkpoints"]["baseline"]), videos)
     negatives = [place_of(one) for one in mined if one.kind is Kind.HARD_NEGATIVE]
     objects = [place for digest, one in truths.items() if one for place in objects_of(digest, one)]
-    summary = read_json(run / "summary.json", "summary")
     arms = {}
     for arm in [name for name in ARMS if name in stages["predictions"]]:
         folder = Path(stages["predictions"][arm])

@@ -1,10 +1,10 @@
 """Grey pictures of colour frames, made only where somebody looks."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hem.ops.grey import grey_of_rgb
 from hem.ops.thinning import thinned
 from hem.structures import GreyPicture
 
@@ -44,7 +44,7 @@ class PackedGrey:
         self._looked_at += part.shape[0] * part.shape[1]
         if self._looked_at > _MOST * self.shape[0] * self.shape[1]:
             return self._all()[where]
-        return _grey(part)
+        return grey_of_rgb(part)
 
     def thinned(self, step: int) -> NDArray[np.uint8]:
         """See LazyGrey."""
@@ -53,19 +53,13 @@ class PackedGrey:
             return thinned(self._all(), step)
         height, width = self.shape
         rows = rgb[: height // 2 * 2].reshape(height // 2, 2, width, 3)[::step]
-        lines = _grey(rows.reshape(-1, width, 3))  # whole rows: faster than to pick in three colours
+        lines = grey_of_rgb(rows.reshape(-1, width, 3))  # whole rows: faster than to pick in three colours
         return np.ascontiguousarray(lines[:, : width // 2 * 2].view(np.uint16)[:, ::step]).view(np.uint8)
 
     def _all(self) -> NDArray[np.uint8]:
         rgb = self._rgb
         if rgb is not None:
-            self._whole = _grey(rgb)
+            self._whole = grey_of_rgb(rgb)
             self._rgb = None
         assert self._whole is not None
         return self._whole
-
-
-def _grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if 0 in rgb.shape:
-        return np.zeros(rgb.shape[:2], dtype=np.uint8)
-    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))

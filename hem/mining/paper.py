@@ -129,9 +129,14 @@ def paper_work(
 
 
 class PaperJudge:
-    """Decides undecided candidates one at a time, nearest neighbour first, asking for few matches."""
+    """Decides undecided candidates one at a time, nearest neighbour first, asking for few matches.
 
-    def __init__(self, detections: VideoDetections, thresholds: PaperThresholds, work: PaperWork) -> None:
+    Attributes:
+        work: what plain overlap left open.
+    """
+
+    def __init__(self, detections: VideoDetections, thresholds: PaperThresholds) -> None:
+        self.work = work = paper_work(detections, thresholds)
         self._thresholds = thresholds
         self._frame = detections.frame_index[work.kept]
         self._labels = detections.labels[work.kept]
@@ -140,9 +145,18 @@ class PaperJudge:
         self._n_frames = work.n_frames
         self._start = np.searchsorted(self._frame, np.arange(detections.n_frames + 1)).tolist()
 
-    def offsets(self, row: int) -> tuple[list[int], list[int]]:
-        """Return the offsets (earlier, later) at which the candidate has to be matched, nearest first."""
-        return self._around(row).offsets()
+    def frames_needed(self) -> NDArray[np.bool_]:
+        """Return bool (F,): frames that may be looked at.
+
+        They are those of the candidates that plain overlap leaves open, and of their neighbours that hold
+        detections; every other frame need not even be converted to grey.
+        """
+        needed = np.zeros(self._all.n_frames, dtype=np.bool_)
+        for row in self.work.undecided.tolist():
+            earlier, later = self._around(row).offsets()
+            if earlier or later:
+                needed[int(self._all.frame_index[row]) + np.array([0, *earlier, *later])] = True
+        return needed
 
     def isolated(self, row: int, match: Match, shows: Shows = lambda *_: None) -> bool:
         """Return whether both sides are isolated.

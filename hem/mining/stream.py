@@ -7,42 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hem.mining.matching import PixelTemplate
-from hem.mining.paper import PaperJudge, PaperThresholds, PaperWork, Tracked, paper_table, paper_work
+from hem.mining.paper import PaperJudge, PaperThresholds, Tracked, paper_table
 from hem.mining.table import MinedTable
+from hem.ops.grey import grey_of_rgb
 from hem.structures import GreyPicture, VideoDetections
 
 Read = Callable[[NDArray[np.bool_]], Iterable[tuple[int, GreyPicture]]]
 """Given bool (F,) of the frames wanted, yields (frame index, picture) of those, in order; see to_grey."""
-
-
-def frames_needed(
-    detections: VideoDetections, thresholds: PaperThresholds, work: PaperWork | None = None
-) -> NDArray[np.bool_]:
-    """Return bool (F,): frames that the published rule may look at.
-
-    They are those of the candidates that plain overlap leaves open, and of their neighbours that hold
-    detections; every other frame need not even be converted to grey.
-
-    Args:
-        detections, thresholds: what is mined, and how.
-        work: of both, by paper_work, if it is at hand already.
-    """
-    work = work or paper_work(detections, thresholds)
-    return _needed(detections, PaperJudge(detections, thresholds, work), work)
-
-
-def _needed(detections: VideoDetections, judge: PaperJudge, work: PaperWork) -> NDArray[np.bool_]:
-    needed = np.zeros(detections.n_frames, dtype=np.bool_)
-    for row in work.undecided.tolist():
-        earlier, later = judge.offsets(row)
-        if earlier or later:
-            needed[int(detections.frame_index[row]) + np.array([0, *earlier, *later])] = True
-    return needed
 
 
 def to_grey(picture: GreyPicture, channel_order: str = "rgb") -> GreyPicture:
@@ -54,8 +29,7 @@ def to_grey(picture: GreyPicture, channel_order: str = "rgb") -> GreyPicture:
     """
     if not isinstance(picture, np.ndarray) or picture.ndim == 2:
         return picture
-    code = cv2.COLOR_BGR2GRAY if channel_order == "bgr" else cv2.COLOR_RGB2GRAY
-    return np.asarray(cv2.cvtColor(picture, code))
+    return grey_of_rgb(picture, channel_order)
 
 
 class _Pictures:
@@ -110,7 +84,7 @@ def stream_paper(
     *,
     channel_order: str = "rgb",
     threads: int = 2,
-    work: PaperWork | None = None,
+    judge: PaperJudge | None = None,
 ) -> MinedTable:
     """Mine one video by the published rule in one forward pass.
 
@@ -121,17 +95,16 @@ def stream_paper(
         thresholds: of the rule.
         channel_order: of the pictures, ``rgb`` or ``bgr``.
         threads: that match templates; the result does not depend on it.
-        work: of the detections and thresholds, by paper_work, if it is at hand already.
+        judge: of the detections and thresholds, if it is at hand already.
 
     A frame that ``read`` does not give (a damaged stretch) makes the sides that need it not isolated.
     """
-    work = work or paper_work(detections, thresholds)
-    judge = PaperJudge(detections, thresholds, work)
-    wanted = _needed(detections, judge, work)
+    judge = judge or PaperJudge(detections, thresholds)
+    wanted = judge.frames_needed()
     pictures = _Pictures(detections, thresholds)
     judged = partial(judge.isolated, match=pictures.match, shows=pictures.shows)
     negatives: list[int] = []
-    waiting = deque(work.undecided.tolist())
+    waiting = deque(judge.work.undecided.tolist())
     asked: deque[tuple[int, Future[bool]]] = deque()
 
     def settle(most: int) -> None:
@@ -160,7 +133,7 @@ def stream_paper(
         asked.extend((row, pool.submit(judged, row)) for row in waiting)
         waiting.clear()
         settle(0)
-    return paper_table(detections, work, np.array(sorted(negatives), dtype=np.int64))
+    return paper_table(detections, judge.work, np.array(sorted(negatives), dtype=np.int64))
 
 
 def _grey(

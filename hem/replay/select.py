@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hem.errors import HemError
+from hem.ops.grey import grey_of_rgb
 from hem.replay.frames import FrameKey, anchored_frames
 from hem.structures import HardExample, Kind
 
@@ -159,6 +160,6 @@ def difference_hash(image: Tensor) -> NDArray[np.uint8]:
     The picture is averaged to 16 x 17 grey cells, so noise and compression hardly change it, while
     a moving camera or a large object does.
     """
-    grey = cv2.cvtColor(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()), cv2.COLOR_RGB2GRAY)
+    grey = grey_of_rgb(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
     cells = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
     return np.packbits(cells[:, 1:] > cells[:, :-1])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EVERY_S = 20.0
 _KIND = "answers"
-_SAMPLE = 8  # every 8th row and column tell one picture of a pass from another
+_SAMPLE = 16  # every 16th row and column tell one picture of a pass from another
 
 
 class _Answer(NamedTuple):
@@ -39,21 +39,14 @@ class RememberedAnswers:
     was changed, or the decoder), what was written from there on is given up and asked anew. As a context
     manager it writes what it knows however the block ends; only a kill loses what came after the last file.
 
-    Attributes:
-        asked: pictures that the detector itself was asked about.
-        detector_digest: of the detector.
-
     Args:
         folder: of one pass; made when there is something to write.
-        about: what the answers depend on, with the digest of the ``detector``; answers about anything else
-            are removed.
+        about: what the answers depend on; answers about anything else are removed.
         detect: uint8 (B, 3, H, W) to one Detections a picture, none of them with a frame of its own.
         every_s: seconds between files. Lower: a kill loses less, more files.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, object], detect: Detect, every_s: float) -> None:
-        self.asked = 0
-        self.detector_digest = str(about.get("detector", ""))
         self._folder, self._about, self._detect, self._every_s = folder, digest_of(about), detect, every_s
         self._file = 0  # that is given again; later the one that is written next
         self._at = 0
@@ -77,7 +70,6 @@ class RememberedAnswers:
         if len(known) == len(keys):
             return known
         answers = self._detect(pictures)
-        self.asked += len(keys)
         self._new += map(_Answer, keys[len(known) :], answers[len(known) :])
         if time.monotonic() - self._since >= self._every_s:
             self._write()
@@ -159,9 +151,17 @@ def notes_beside(result: Path) -> Path:
     return result.with_name(f".{result.name}.answers")
 
 
-def remembered(detector: "Detector", video: VideoInfo, floor_score: float, result: Path) -> RememberedAnswers:
-    """Return what asks a detector about one video, its answers kept beside ``result`` until forgotten."""
-    about = {"detector": detector.digest(), "video": video.digest, "floor_score": floor_score}
+def remembered(
+    detector: "Detector", digest: str, video: VideoInfo, floor_score: float, result: Path
+) -> RememberedAnswers:
+    """Return what asks a detector about one video, its answers kept beside ``result`` until forgotten.
+
+    Args:
+        detector, digest: who is asked, and its digest, which takes a look at every weight.
+        video, floor_score: what about, and from which score.
+        result: what the answers are needed for.
+    """
+    about = {"detector": digest, "video": video.digest, "floor_score": floor_score}
     detect = partial(detector.detect, floor_score=floor_score)
     return RememberedAnswers(notes_beside(result), about, detect, EVERY_S)
 

@@ -61,18 +61,18 @@ def run_pass(
     if rank == 0:
         remove_parts(root)
     _barrier()
-    done = 0
+    done, digest = 0, ""
     for video in shard_videos(videos.videos, rank, ranks):
         folder = folder_of(root, video, videos.videos)
         if not folder.exists():
-            before = done
+            before, digest = done, digest or detector.digest()  # once, and not if all was finished before
 
             def show(frames: int, before: int = before) -> None:
                 if report:
                     report(before + frames)
 
-            with remembered(detector, video, settings.floor_score, folder) as answers:
-                evidence = _one(detector, videos, video, settings, show, answers)
+            with remembered(detector, digest, video, settings.floor_score, folder) as answers:
+                evidence = _one(detector, digest, videos, video, settings, show, answers)
                 save_evidence(folder, evidence)
                 answers.forget()
             done += evidence.detections.n_frames
@@ -92,6 +92,7 @@ def run_pass(
 
 def _one(
     detector: "Detector",
+    digest: str,
     videos: Videos,
     video: VideoInfo,
     settings: CollectSettings,
@@ -105,7 +106,7 @@ def _one(
             answers,
             settings,
             elicit=elicit,
-            detector_digest=answers.detector_digest,
+            detector_digest=digest,
             class_names=detector.class_names,
             score_range=detector.score_range,
             gaps=lambda: source.report().gaps,

@@ -103,11 +103,12 @@ def detect_to(
     Returns:
         What went wrong while reading, if the video could not be read to its end.
     """
-    with remembered(detector, video, floor_score, file) as answers:
+    digest = detector.digest()
+    with remembered(detector, digest, video, floor_score, file) as answers:
         with videos.source(video) as source:
             found = detect_video(detector, source, floor_score, report, answers)
             error = source.report().error
-        save_detections(file, found, {"model": answers.detector_digest})
+        save_detections(file, found, {"model": digest})
         answers.forget()
     return error
 

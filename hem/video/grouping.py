@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
+from hem.ops.grey import grey_of_rgb
 from hem.structures import FrameBatch, GreyPicture, VideoInfo
 from hem.video.reader import RawFrame
 
@@ -74,5 +74,5 @@ def grey_picture(pixels: Any) -> GreyPicture:  # noqa: ANN401
     if isinstance(pixels, torch.Tensor):
         pixels = pixels.permute(1, 2, 0).cpu().numpy()
     if isinstance(pixels, np.ndarray):
-        return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY))
+        return grey_of_rgb(np.ascontiguousarray(pixels))
     return pixels

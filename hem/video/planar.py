@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from hem.ops.grey import grey_of_rgb
 from hem.ops.thinning import thinned
 
 Picture = NDArray[np.uint8]
@@ -141,4 +141,4 @@ def _grey(frame: av.VideoFrame) -> Picture:
     converter = getattr(_OF_THREAD, "converter", None)
     if converter is None:
         converter = _OF_THREAD.converter = VideoReformatter()  # kept: one takes longer to set up than to use
-    return np.asarray(cv2.cvtColor(rgb_of(frame, converter, frame.width, frame.height), cv2.COLOR_RGB2GRAY))
+    return grey_of_rgb(rgb_of(frame, converter, frame.width, frame.height))
