@@ -126,7 +126,7 @@ def stream_video(
     # a guarded decoder tells nothing of frames that were not asked for, not even their times
     tells_all = settings.guard != "always" and settings.decoder in ("auto", "pyav")
     judge = PaperJudge(detections, thresholds)
-    only = np.flatnonzero(judge.frames_needed()).tolist() if tells_all else None
+    only = np.flatnonzero(judge.frames_needed).tolist() if tells_all else None
     with open_source(
         video,
         decoder=settings.decoder,

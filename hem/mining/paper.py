@@ -6,6 +6,7 @@ ECCV 2018 (arXiv 1808.04285), and the mining program published for its COCO expe
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -145,8 +146,9 @@ class PaperJudge:
         self._n_frames = work.n_frames
         self._start = np.searchsorted(self._frame, np.arange(detections.n_frames + 1)).tolist()
 
+    @cached_property
     def frames_needed(self) -> NDArray[np.bool_]:
-        """Return bool (F,): frames that may be looked at.
+        """bool (F,): frames that may be looked at.
 
         They are those of the candidates that plain overlap leaves open, and of their neighbours that hold
         detections; every other frame need not even be converted to grey.

@@ -100,7 +100,7 @@ def stream_paper(
     A frame that ``read`` does not give (a damaged stretch) makes the sides that need it not isolated.
     """
     judge = judge or PaperJudge(detections, thresholds)
-    wanted = judge.frames_needed()
+    wanted = judge.frames_needed
     pictures = _Pictures(detections, thresholds)
     judged = partial(judge.isolated, match=pictures.match, shows=pictures.shows)
     negatives: list[int] = []

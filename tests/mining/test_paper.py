@@ -248,7 +248,7 @@ def test_no_other_frames_than_those_needed_are_looked_at(seed):
     found = make_detections(rng, places)
     for _ in range(6):
         settings = replace(random_settings(rng), search_margin=float(rng.choice([0.0, 3.0, 12.5])))
-        needed = PaperJudge(found, settings).frames_needed()
+        needed = PaperJudge(found, settings).frames_needed
         assert not needed.all()
         noise = [rng.integers(0, 256, frame.shape, dtype=np.uint8) for frame in frames]
         mixed = [frames[t] if needed[t] else noise[t] for t in range(len(frames))]
@@ -265,7 +265,7 @@ def test_no_other_frames_than_those_needed_are_looked_at(seed):
 
 def test_a_lone_detection_needs_no_picture_at_all():
     found = one_box()
-    assert not PaperJudge(found, PaperThresholds()).frames_needed().any()
+    assert not PaperJudge(found, PaperThresholds()).frames_needed.any()
     table = stream_paper(found, lambda wanted: iter(()), PaperThresholds())
     assert negatives(table) == {0}
     assert table.examples()[0].rule == "paper"
