@@ -3,8 +3,8 @@
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hem.errors import HemError
 from hem.mining.frame_flags import FrameFlagger
+from hem.mining.held import FrameBoxes, HeldFrame, boxes_above, holds, stretch_of
 from hem.mining.matching import (
     BoxTemplate,
     NeighbourRow,
@@ -52,30 +53,6 @@ class Elicit(Protocol):
         variants: Sequence[str],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return the answers."""
-
-
-class _Boxes(NamedTuple):
-    """Checked detections of one frame, (N, 4), (N,), (N,)."""
-
-    boxes_xyxy: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-
-@dataclass(eq=False)
-class _Frame:
-    index: int
-    time_s: float
-    grey: GreyPicture
-    found: _Boxes
-    cut_before: bool
-    duplicate: bool
-    shot: int
-    first_row: int
-    picture: Tensor | None
 
 
 def collect_evidence(
@@ -141,9 +118,9 @@ class _Collector:
         self._matching: list[Future[list[NeighbourRow]]] = []
         self._near = NeighbourRows()
         self._answers: list[tuple[NDArray, ...]] = []  # columns of ResponseTable
-        self._held: list[_Frame] = []
+        self._held: list[HeldFrame] = []
         self._decided = 0  # of the held frames, how many are past
-        self._found: list[_Boxes] = []  # of each frame read, where a detector is asked
+        self._found: list[FrameBoxes] = []  # of each frame read, where a detector is asked
         self._read, self._times_s, self._flags = array("q"), array("d"), bytearray()  # of each frame read
         self._video: VideoInfo | None = None
         self._n_rows = 0
@@ -167,24 +144,20 @@ class _Collector:
             if len(answers) != len(batch):
                 raise HemError(f"the detector gave {len(answers)} answers for {len(batch)} frames")
             self.calls += len(batch)
-        for at in range(len(batch)):
+            found = boxes_above(answers, self._settings.floor_score)
+            self._found += found
+        else:
+            found = [_given(given, int(at)) for at in batch.frame_indices if at < given.n_frames]
+        for at, boxes in enumerate(found):
             index, time_s = int(batch.frame_indices[at]), float(batch.times_s[at])
-            if given is not None and index >= given.n_frames:
-                return
-            if given is not None:
-                rows = given.rows_of(index)
-                found = _Boxes(given.boxes_xyxy[rows], given.scores[rows], given.labels[rows])
-            else:
-                found = _above(answers[at], self._settings.floor_score)
-                self._found.append(found)
             picture = batch.frames[at] if isinstance(batch, FrameBatch) else None
             grey = batch.pictures[at] if isinstance(batch, GreyBatch) else grey_of(batch.frames[at])
-            self._take(index, time_s, grey, found, None if self._elicit is None else picture)
+            self._take(index, time_s, grey, boxes, None if self._elicit is None else picture)
         while len(self._held) - self._decided >= BLOCK + self._settings.reach:
             self._decide(BLOCK)
 
     def _take(
-        self, index: int, time_s: float, grey: GreyPicture, found: _Boxes, picture: Tensor | None
+        self, index: int, time_s: float, grey: GreyPicture, found: FrameBoxes, picture: Tensor | None
     ) -> None:
         cut, duplicate = self._flagger.push(grey, time_s)
         if cut or index != self.next_index:
@@ -194,7 +167,9 @@ class _Collector:
         self._flags.append(_CUT * cut + _DUPLICATE * duplicate)
         first_row = self._n_rows
         self._stillness.push(time_s, self._shot, duplicate, grey, first_row, found.boxes_xyxy)
-        self._held.append(_Frame(index, time_s, grey, found, cut, duplicate, self._shot, first_row, picture))
+        self._held.append(
+            HeldFrame(index, time_s, grey, found, cut, duplicate, self._shot, first_row, picture)
+        )
         self._n_rows += len(found)
         self.next_index = index + 1
 
@@ -216,7 +191,7 @@ class _Collector:
         assert self._video is not None
         first = self._decided
         around = self._held[: first + count + self._settings.reach]
-        stretch, owner = _stretch(around)
+        stretch, owner = stretch_of(around)
         before = after = pixels = np.zeros(len(owner), dtype=np.int64)
         if self._settings.box_margin is not None:
             before, after = box_reach(stretch, self._settings)
@@ -239,7 +214,7 @@ class _Collector:
         self._decided -= old
 
     def _match(
-        self, frame: _Frame, at: int, spans: tuple[int, int, int], by_index: dict[int, _Frame]
+        self, frame: HeldFrame, at: int, spans: tuple[int, int, int], by_index: dict[int, HeldFrame]
     ) -> list[NeighbourRow]:
         """Return the neighbour rows of detection ``at`` of a frame."""
         box = frame.found.boxes_xyxy[at]
@@ -260,11 +235,11 @@ class _Collector:
         pixels = PixelTemplate(frame.grey, box, settings.search_margin, size)
         for step in range(-spans[2], spans[2] + 1):
             other = by_index.get(frame.index + step)
-            if step and other is not None and _holds(other, label, settings.paper_score_threshold[0]):
+            if step and other is not None and holds(other, label, settings.paper_score_threshold[0]):
                 rows.append((row, step, PIXEL_REGION, *pixels.match(other.grey)))
         return rows
 
-    def _disturb(self, frames: list[_Frame], stretch: Stretch, owner: NDArray[np.int64]) -> None:
+    def _disturb(self, frames: list[HeldFrame], stretch: Stretch, owner: NDArray[np.int64]) -> None:
         """Spend the block's share of detector passes on the frames where they decide most.
 
         No query parameter plays a part in it, so evidence for any ranges holds the same answers.
@@ -362,38 +337,10 @@ class _Collector:
         return replace(given, video=video, frame_times_s=times, gaps=gaps or given.gaps), rows
 
 
-def _above(found: Detections, floor_score: float) -> _Boxes:
-    """Return copies of those with score >= ``floor_score``; they were checked when the detector gave them.
-
-    Copies, since what a detector gives may be a view of much more, or of what it writes to again.
-    """
-    kept = found.scores.numpy() >= floor_score
-    return _Boxes(found.boxes_xyxy.numpy()[kept], found.scores.numpy()[kept], found.labels.numpy()[kept])
+def _given(detections: VideoDetections, index: int) -> FrameBoxes:
+    rows = detections.rows_of(index)
+    return FrameBoxes(detections.boxes_xyxy[rows], detections.scores[rows], detections.labels[rows])
 
 
 def _end(next_index: int, gaps: tuple[FrameGap, ...]) -> int:
     return max([next_index, *(gap.end_frame or 0 for gap in gaps)])
-
-
-def _holds(frame: _Frame, label: int, score: float) -> bool:
-    return bool(((frame.found.labels == label) & (frame.found.scores >= score)).any())
-
-
-def _stretch(frames: list[_Frame]) -> tuple[Stretch, NDArray[np.int64]]:
-    """Return the frames' detections together, and the position of each one's frame."""
-    counts = [len(frame.found) for frame in frames]
-
-    def spread(values: list, dtype: type) -> NDArray:
-        return np.repeat(np.array(values, dtype=dtype), counts)
-
-    def joined(name: str) -> NDArray:
-        return np.concatenate([getattr(frame.found, name) for frame in frames])
-
-    return Stretch(
-        spread([frame.index for frame in frames], np.int64),
-        joined("boxes_xyxy"),
-        joined("scores"),
-        joined("labels"),
-        spread([frame.shot for frame in frames], np.int64),
-        spread([not frame.duplicate for frame in frames], np.bool_),
-    ), spread(list(range(len(frames))), np.int64)

@@ -3,10 +3,10 @@
 from array import array
 from collections.abc import Iterator, Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hem.ops.area import shrunk
 from hem.ops.template_match import Grey, best_match_opencv, ncc_of
 from hem.structures import GreyPicture
 from hem.structures.evidence import NeighbourTable
@@ -188,7 +188,7 @@ def shrink(picture: Grey, factor: float) -> Grey:
         return picture
     height, width = picture.shape
     size = (max(2, round(width * factor)), max(2, round(height * factor)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+    return shrunk(picture, size)
 
 
 class NeighbourRows:

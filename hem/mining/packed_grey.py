@@ -52,8 +52,10 @@ class PackedGrey:
         if rgb is None or step == 1 or min(self.shape) < 2:
             return thinned(self._all(), step)
         height, width = self.shape
-        rows = rgb[: height // 2 * 2].reshape(height // 2, 2, width, 3)[::step]
-        lines = grey_of_rgb(rows.reshape(-1, width, 3))  # whole rows: faster than to pick in three colours
+        # two rows side by side count as one, so that those to be left out are never copied; and whole rows,
+        # which is faster than to pick in three colours
+        pairs = rgb[: height // 2 * 2].reshape(height // 2, 2 * width, 3)[::step]
+        lines = grey_of_rgb(pairs).reshape(-1, width)
         return np.ascontiguousarray(lines[:, : width // 2 * 2].view(np.uint16)[:, ::step]).view(np.uint8)
 
     def _all(self) -> NDArray[np.uint8]:

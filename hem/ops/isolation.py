@@ -102,20 +102,17 @@ def _pairs_from(
     iou: Callable[[Boxes, Boxes], NDArray[np.float64]],
 ) -> list[tuple[NDArray, NDArray, NDArray, NDArray]]:
     """Return (first, second, offset, iou) of the pairs whose earlier end is one of rows low..high-1."""
-    found = []
-    for step in range(1, reach + 1):
-        start = np.searchsorted(frame_index, frame_index[low:high] + step, side="left")
-        end = np.searchsorted(frame_index, frame_index[low:high] + step, side="right")
-        early, late = expand_ranges(start, end)
-        early += low
-        same = labels[early] == labels[late]
-        early, late = early[same], late[same]
-        overlap = iou(boxes_xyxy[early], boxes_xyxy[late])
-        hit = overlap > 0
-        early, late, overlap = early[hit], late[hit], overlap[hit]
-        forward = np.full(len(early), step)
-        found += [(early, late, forward, overlap), (late, early, -forward, overlap)]
-    return found
+    own = frame_index[low:high]
+    start, end = (np.searchsorted(frame_index, own + step, side="right") for step in (0, reach))
+    early, late = expand_ranges(start, end)
+    early += low
+    same = labels[early] == labels[late]
+    early, late = early[same], late[same]
+    overlap = iou(boxes_xyxy[early], boxes_xyxy[late])
+    hit = overlap > 0
+    early, late, overlap = early[hit], late[hit], overlap[hit]
+    forward = frame_index[late] - frame_index[early]
+    return [(early, late, forward, overlap), (late, early, -forward, overlap)]
 
 
 def overlaps_of(
