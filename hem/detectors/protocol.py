@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hem.artifacts import digest_of
 from hem.detectors.contract import to_labels
+from hem.detectors.parts import ask_parts
 from hem.detectors.weights import load_into, read_weights
 from hem.errors import HemError
 from hem.structures import Detections, Target
@@ -36,12 +37,14 @@ class Detector(nn.Module):
         family: ``faster_rcnn``, ``retinanet``, ``fcos``, ``ssd`` or ``detr``.
         score_range: lowest and highest score it can give.
         doubles: whether a lone frame is asked about twice over, so that its answer rounds as in a batch.
+        shared: whether several threads may ask at once; in eval mode, that is.
         settings: the keyword arguments it was built from; JSON-like.
     """
 
     family: ClassVar[str] = ""
     score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     doubles: bool = True
+    shared: bool = True
     net: Any
 
     def __init__(self, net: nn.Module, class_names: Sequence[str], settings: Mapping[str, Any]) -> None:
@@ -84,8 +87,10 @@ class Detector(nn.Module):
         The network is put in eval mode for the call and left as it was. What an image gives does not
         depend on its companions beyond float rounding: torchvision pads a batch to its largest image,
         which would shift results, so only images of one size share a pass (all frames of a video do).
-        What a frame gives (images in one tensor) did not depend on their number either, bit for bit,
-        on the CPUs tried; on the number of threads it does, scores by 1e-6, boxes by 4e-4 pixels.
+        What a frame gives (images in one tensor) did not depend, bit for bit, on the CPUs tried, on how
+        many come together, nor on torch's number of threads as long as each has a part of the batch to
+        itself: see parts.ask_parts. Where all share every layer, which they do for fewer images than
+        threads, and in what is wrapped, scores may differ by 1e-6 and boxes by 4e-4 pixels.
 
         Args:
             images: uint8 (3, H, W) each, or uint8 (B, 3, H, W).
@@ -100,12 +105,16 @@ class Detector(nn.Module):
             groups.setdefault(tuple(image.shape), []).append(index)
         # torchvision keeps scores > threshold in float32; the exact cut at >= is made in float64.
         self.set_floor(floor_score - 1e-6)
+        threads = torch.get_num_threads() if self.shared and self.device.type == "cpu" else 1
+
+        def ask(part: list[int]) -> list[Detections]:
+            batch = [_as_float(images[index], self.device) for index in part]
+            return [self._as_detections(one, floor_score) for one in self._predict_alike(batch, frames)]
+
         found: dict[int, Detections] = {}
         with self._eval_mode():
-            for members in groups.values():
-                batch = [_as_float(images[index], self.device) for index in members]
-                for index, one in zip(members, self._predict_alike(batch, frames), strict=True):
-                    found[index] = self._as_detections(one, floor_score)
+            for part, answers in ask_parts(ask, groups.values(), threads):
+                found.update(zip(part, answers, strict=True))
         return [found[index] for index in range(len(found))]
 
     def _predict_alike(self, images: list[Tensor], frames: bool) -> list[dict[str, Tensor]]:

@@ -34,6 +34,7 @@ class WrappedDetector(Detector):
     """
 
     family = "wrapped"
+    shared = False  # nobody knows what is in it
 
     def __init__(
         self,
