@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hem.allocator import keep_freed_memory
 from hem.artifacts import load_detections, load_examples
 from hem.compose import entry
 from hem.config import DetectConfig, check
@@ -26,6 +27,7 @@ from hem.video.writer import write_video
 def main(values: dict[str, Any]) -> None:
     """Write one Parquet file (and, with ``overlay``, one MP4) for each video."""
     config = check(DetectConfig, values)
+    keep_freed_memory()
     output, path = Path(config.output_dir), Path(config.checkpoint)
     detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
     found = scan_videos(config.videos, output / "videos")

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from hem.allocator import keep_freed_memory
 from hem.artifacts import read_json, whole_file, write_json
 from hem.compose import entry
 from hem.config import EvaluateConfig, check
@@ -48,6 +49,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, ProtocolResult]:
         else:
             if config.predictions is not None:
                 raise HemError("give predictions=PATH or checkpoint=FILE, not both")
+            keep_freed_memory()
             for arm, checkpoint in checkpoints_of(Path(config.checkpoint)).items():
                 folder = output / arm
                 made = predict(name, config, checkpoint, folder, steps)

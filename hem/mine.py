@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hem.allocator import keep_freed_memory
 from hem.api import MiningResult, mine_evidence, mine_videos
 from hem.compose import entry
 from hem.config import MineConfig, check
@@ -63,6 +64,7 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
         from hem.training.checkpoint import detector_from, load_checkpoint
         from hem.training.measure import accelerator_of
 
+        keep_freed_memory()
         path = Path(config.checkpoint)
         detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
     found = _videos(config, output, steps)

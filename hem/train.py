@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hem.allocator import keep_freed_memory
 from hem.artifacts import read_json, remove_parts, save_coco, save_examples, write_json
 from hem.building import build_parts, truth_folder
 from hem.compose import entry
@@ -34,6 +35,7 @@ CONFIG = "config.json"
 def main(values: dict[str, Any]) -> float | None:
     """Run an experiment; returns the objective that sweeps minimise or maximise, if one is named."""
     config = check(TrainConfig, values)
+    keep_freed_memory()
     if config.objective is not None:
         check_objective(config.objective, list(config.arms))
     run = Path(config.output_dir)

@@ -25,6 +25,7 @@ from mine_from_detections import COLLECT, side_by_side
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from hem.allocator import keep_freed_memory
 from hem.config import VideoConfig
 from hem.detectors.protocol import Detector
 from hem.instantiate import instantiate
@@ -124,7 +125,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--detectors", nargs="+", default=["small_retinanet", "faster_rcnn_mobilenet"])
     arguments = parser.parse_args()
-    print(f"{os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}")
+    kept = "" if keep_freed_memory() else "not "  # as the commands do
+    print(f"{os.cpu_count()} cores, freed memory {kept}kept, load before {os.getloadavg()[0]:.1f}")
     print("| detector | frames | rounds | decode + detect, frames/s | with temporal evidence | ratio |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
