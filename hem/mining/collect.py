@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from hem.mining.matching import (
     PixelTemplate,
 )
 from hem.mining.needs import Stretch, box_reach, is_open, pixel_reach
-from hem.mining.packed_grey import grey_of
+from hem.mining.packed_grey import greys_of
 from hem.mining.stillness import StillnessMeter
 from hem.ops.isolation import expand_ranges
 from hem.structures import Detections, FrameBatch, GreyBatch, GreyPicture, VideoDetections, VideoInfo
@@ -147,12 +148,16 @@ class _Collector:
             found = boxes_above(answers, self._settings.floor_score)
             self._found += found
         else:
-            found = [_given(given, int(at)) for at in batch.frame_indices if at < given.n_frames]
-        for at, boxes in enumerate(found):
-            index, time_s = int(batch.frame_indices[at]), float(batch.times_s[at])
-            picture = batch.frames[at] if isinstance(batch, FrameBatch) else None
-            grey = batch.pictures[at] if isinstance(batch, GreyBatch) else grey_of(batch.frames[at])
-            self._take(index, time_s, grey, boxes, None if self._elicit is None else picture)
+            found = [_given(given, int(index)) for index in batch.frame_indices if index < given.n_frames]
+        pictures: Iterable[Tensor | None] = repeat(None)
+        if isinstance(batch, GreyBatch):
+            rows = zip(batch.frame_indices, batch.times_s, batch.pictures, strict=True)
+        else:  # numbers and pictures one by one out of a tensor take longer than what is done with them
+            greys = greys_of(batch.frames)
+            rows = zip(batch.frame_indices.tolist(), batch.times_s.tolist(), greys, strict=True)
+            pictures = repeat(None) if self._elicit is None else batch.frames
+        for (index, time_s, grey), boxes, picture in zip(rows, found, pictures, strict=False):
+            self._take(index, time_s, grey, boxes, picture)
         while len(self._held) - self._decided >= BLOCK + self._settings.reach:
             self._decide(BLOCK)
 

@@ -11,11 +11,12 @@ from hem.structures import GreyPicture
 _MOST = 0.5  # of the frame; when more was made in parts, the whole is made and the colours are let go
 
 
-def grey_of(picture: Tensor) -> GreyPicture:
-    """Return uint8 (3, H, W) RGB in grey, by OpenCV's conversion, or what (1, H, W) holds."""
-    if picture.shape[0] == 1:
-        return np.asarray(picture[0].cpu().numpy())
-    return PackedGrey(np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy()))
+def greys_of(pictures: Tensor) -> list[GreyPicture]:
+    """Return uint8 (B, 3, H, W) RGB in grey, by OpenCV's conversion, or what (B, 1, H, W) holds."""
+    if pictures.shape[1] == 1:
+        return list(pictures[:, 0].cpu().numpy())
+    rows = np.ascontiguousarray(pictures.permute(0, 2, 3, 1).cpu().numpy())
+    return [PackedGrey(rgb) for rgb in rows]
 
 
 class PackedGrey:

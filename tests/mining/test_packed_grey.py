@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from hem.mining.packed_grey import PackedGrey, grey_of
+from hem.mining.packed_grey import PackedGrey, greys_of
 from hem.ops.thinning import thinned
 
 
@@ -38,9 +38,15 @@ def test_when_much_was_looked_at_the_whole_is_made_once_and_the_colours_are_let_
     np.testing.assert_array_equal(grey.thinned(3), thinned(whole, 3))
 
 
-def test_a_tensor_in_colour_or_grey():
-    rgb = picture(20, 30)
-    whole = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    np.testing.assert_array_equal(grey_of(torch.from_numpy(rgb).permute(2, 0, 1))[:, :], whole)
-    np.testing.assert_array_equal(grey_of(torch.from_numpy(rgb.transpose(2, 0, 1).copy()))[:, :], whole)
-    np.testing.assert_array_equal(grey_of(torch.from_numpy(whole)[None])[:, :], whole)
+def test_tensors_in_colour_or_grey():
+    rgb = np.stack([picture(20, 30, seed) for seed in (0, 1)])
+    whole = [cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in rgb]
+    packed, planar = (
+        torch.from_numpy(rgb).permute(0, 3, 1, 2),
+        torch.from_numpy(rgb.transpose(0, 3, 1, 2).copy()),
+    )
+    for pictures in (packed, planar, torch.from_numpy(np.stack(whole))[:, None]):
+        greys = greys_of(pictures)
+        assert len(greys) == 2
+        for grey, expected in zip(greys, whole, strict=True):
+            np.testing.assert_array_equal(grey[:, :], expected)
