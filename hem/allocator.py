@@ -18,7 +18,8 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
 
     By itself it gives them back to the system after every batch in some processes and not in others, and
     each page asked for again is filled with zeros first: a sixth to a quarter of the time of a small
-    network on a CPU, more on a virtual machine. The process holds what its largest batch took until it ends.
+    network on the CPU of the virtual machine where it was measured. The process holds what its largest
+    batch took until it ends.
 
     Args:
         environment: variables; where they choose an allocator or set it up, nothing is changed.

@@ -1,6 +1,6 @@
 """A batch asked about in parts, each in a thread of its own."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TypeVar
@@ -10,7 +10,7 @@ import torch
 Found = TypeVar("Found")
 
 
-def parts_of(groups: Iterable[Sequence[int]], threads: int) -> list[list[int]]:
+def parts_of(groups: Sequence[Sequence[int]], threads: int) -> list[list[int]]:
     """Cut groups of images into about as many parts as there are threads.
 
     Args:
@@ -21,7 +21,6 @@ def parts_of(groups: Iterable[Sequence[int]], threads: int) -> list[list[int]]:
         Parts of one group each and of two images or more, as far as they go round: a convolution of one
         image costs more and rounds otherwise.
     """
-    groups = list(groups)
     share = -(-sum(map(len, groups)) // threads)
     parts = []
     for group in groups:
@@ -32,7 +31,7 @@ def parts_of(groups: Iterable[Sequence[int]], threads: int) -> list[list[int]]:
 
 
 def ask_parts(
-    ask: Callable[[list[int]], list[Found]], groups: Iterable[Sequence[int]], threads: int
+    ask: Callable[[list[int]], list[Found]], groups: Sequence[list[int]], threads: int
 ) -> Iterator[tuple[list[int], list[Found]]]:
     """Yield groups of images, or parts of them, each with what ``ask`` says of it.
 
@@ -47,11 +46,10 @@ def ask_parts(
         groups: numbers of the images that may share a pass.
         threads: of torch; put back as they were afterwards.
     """
-    parts = parts_of(groups, 1)
-    if threads < 2 or not parts or (threads > 2 and sum(map(len, parts)) < threads):
-        yield from ((part, ask(part)) for part in parts)
+    if threads < 2 or not groups or (threads > 2 and sum(map(len, groups)) < threads):
+        yield from ((group, ask(group)) for group in groups)
         return
-    parts = parts_of(parts, threads)
+    parts = parts_of(groups, threads)
     # both are of a thread, and a new one has neither
     cast_to, casts = torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu")
 

@@ -113,7 +113,7 @@ class Detector(nn.Module):
 
         found: dict[int, Detections] = {}
         with self._eval_mode():
-            for part, answers in ask_parts(ask, groups.values(), threads):
+            for part, answers in ask_parts(ask, list(groups.values()), threads):
                 found.update(zip(part, answers, strict=True))
         return [found[index] for index in range(len(found))]
 

@@ -4,7 +4,6 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -139,6 +138,8 @@ class _Collector:
             one = batch.frames[0, 0] if isinstance(batch, FrameBatch) else batch.pictures[0]
             height, width = one.shape
             self._video = replace(batch.video, width=int(width), height=int(height))
+        # one by one out of a tensor, numbers take longer than what is done with them
+        numbers, times_s = (np.asarray(column).tolist() for column in (batch.frame_indices, batch.times_s))
         if given is None:
             assert self._detect is not None and isinstance(batch, FrameBatch)
             answers = self._detect(batch.frames)
@@ -148,16 +149,11 @@ class _Collector:
             found = boxes_above(answers, self._settings.floor_score)
             self._found += found
         else:
-            found = [_given(given, int(index)) for index in batch.frame_indices if index < given.n_frames]
-        pictures: Iterable[Tensor | None] = repeat(None)
-        if isinstance(batch, GreyBatch):
-            rows = zip(batch.frame_indices, batch.times_s, batch.pictures, strict=True)
-        else:  # numbers and pictures one by one out of a tensor take longer than what is done with them
-            greys = greys_of(batch.frames)
-            rows = zip(batch.frame_indices.tolist(), batch.times_s.tolist(), greys, strict=True)
-            pictures = repeat(None) if self._elicit is None else batch.frames
-        for (index, time_s, grey), boxes, picture in zip(rows, found, pictures, strict=False):
-            self._take(index, time_s, grey, boxes, picture)
+            found = [_given(given, index) for index in numbers if index < given.n_frames]
+        greys = greys_of(batch.frames) if isinstance(batch, FrameBatch) else batch.pictures
+        for at, boxes in enumerate(found):
+            picture = batch.frames[at] if self._elicit is not None and isinstance(batch, FrameBatch) else None
+            self._take(numbers[at], times_s[at], greys[at], boxes, picture)
         while len(self._held) - self._decided >= BLOCK + self._settings.reach:
             self._decide(BLOCK)
 
@@ -172,9 +168,7 @@ class _Collector:
         self._flags.append(_CUT * cut + _DUPLICATE * duplicate)
         first_row = self._n_rows
         self._stillness.push(time_s, self._shot, duplicate, grey, first_row, found.boxes_xyxy)
-        self._held.append(
-            HeldFrame(index, time_s, grey, found, cut, duplicate, self._shot, first_row, picture)
-        )
+        self._held.append(HeldFrame(index, grey, found, duplicate, self._shot, first_row, picture))
         self._n_rows += len(found)
         self.next_index = index + 1
 

@@ -34,10 +34,8 @@ class HeldFrame:
     """
 
     index: int
-    time_s: float
     grey: GreyPicture
     found: FrameBoxes
-    cut_before: bool
     duplicate: bool
     shot: int
     first_row: int
