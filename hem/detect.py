@@ -43,8 +43,7 @@ def main(values: dict[str, Any]) -> None:
             if differs:
                 raise HemError(f"{file} {differs}: choose another output_dir, or remove it")
         for video, file in files.items():
-            if not file.is_file():
-                detect_shown(file, detector, data, video, config.floor_score, steps)
+            detect_shown(file, detector, model, data, video, config.floor_score, steps)
             if config.overlay:
                 shown = output / f"{video.video_id}.overlay.mp4"
                 draw_overlay(shown, data, video, load_detections(file), verdicts, config.overlay_score)

@@ -144,7 +144,7 @@ def stream_video(
             for batch in batches:
                 yield from zip(batch.frame_indices, batch.pictures, strict=True)
 
-        table = stream_paper(detections, pictures, thresholds, judge=judge)
+        table = stream_paper(judge, pictures)
         for _ in batches:  # to the end: damage behind the last candidate is reported too
             pass
         times = source.times_s(detections.n_frames)

@@ -200,13 +200,20 @@ def _video(job: Job) -> Predicted:
     model = job.detector.digest()
     for video in scanned.videos:
         file = folder / f"{video.video_id}.parquet"
-        if not file.is_file() or made_otherwise(file, model, video, FLOOR_SCORE):
-            detect_shown(file, job.detector, data, video, FLOOR_SCORE, job.steps)
+        if file.is_file() and made_otherwise(file, model, video, FLOOR_SCORE):
+            file.unlink()
+        detect_shown(file, job.detector, model, data, video, FLOOR_SCORE, job.steps)
     return Predicted(folder, truth)
 
 
 def detect_shown(
-    file: Path, detector: Detector, videos: Videos, video: VideoInfo, floor_score: float, steps: Steps
+    file: Path,
+    detector: Detector,
+    digest: str,
+    videos: Videos,
+    video: VideoInfo,
+    floor_score: float,
+    steps: Steps,
 ) -> None:
     """Write what detect_to does, showing how far it is, and say what went wrong while reading."""
     total = about_frames([video])
@@ -214,7 +221,7 @@ def detect_shown(
     def show(done: int, _: int | None) -> None:
         steps.progress(f"detect {video.video_id}", done, total)
 
-    error = detect_to(file, detector, videos, video, floor_score, show)
+    error = detect_to(file, detector, digest, videos, video, floor_score, show)
     if error:
         steps.say(f"{video.video_id}: {error}")
 

@@ -133,16 +133,16 @@ class PaperJudge:
     """Decides undecided candidates one at a time, nearest neighbour first, asking for few matches.
 
     Attributes:
+        detections, thresholds: of what it decides, and by what.
         work: what plain overlap left open.
     """
 
     def __init__(self, detections: VideoDetections, thresholds: PaperThresholds) -> None:
+        self.detections, self.thresholds = detections, thresholds
         self.work = work = paper_work(detections, thresholds)
-        self._thresholds = thresholds
         self._frame = detections.frame_index[work.kept]
         self._labels = detections.labels[work.kept]
         self._boxes = detections.boxes_xyxy[work.kept]
-        self._all = detections
         self._n_frames = work.n_frames
         self._start = np.searchsorted(self._frame, np.arange(detections.n_frames + 1)).tolist()
 
@@ -153,11 +153,11 @@ class PaperJudge:
         They are those of the candidates that plain overlap leaves open, and of their neighbours that hold
         detections; every other frame need not even be converted to grey.
         """
-        needed = np.zeros(self._all.n_frames, dtype=np.bool_)
+        needed = np.zeros(self.detections.n_frames, dtype=np.bool_)
         for row in self.work.undecided.tolist():
             earlier, later = self._around(row).offsets()
             if earlier or later:
-                needed[int(self._all.frame_index[row]) + np.array([0, *earlier, *later])] = True
+                needed[int(self.detections.frame_index[row]) + np.array([0, *earlier, *later])] = True
         return needed
 
     def isolated(self, row: int, match: Match, shows: Shows = lambda *_: None) -> bool:
@@ -167,8 +167,8 @@ class PaperJudge:
         a neighbour would explain the candidate. Where ``shows`` knows both, all places need not be searched.
         """
         around = self._around(row)
-        whole = self._all.boxes_xyxy[row].astype(np.int64)
-        places = overlapping_places(around.boxes_xyxy, whole[2:] - whole[:2], self._thresholds.iou_threshold)
+        whole = self.detections.boxes_xyxy[row].astype(np.int64)
+        places = overlapping_places(around.boxes_xyxy, whole[2:] - whole[:2], self.thresholds.iou_threshold)
         return all(self._side_isolated(row, side, around, places, match, shows) for side in around.offsets())
 
     def _side_isolated(
@@ -188,19 +188,19 @@ class PaperJudge:
                 tracked = (offset, seen)
                 continue
             found = match(row, offset)
-            if found is None or found[0] < self._thresholds.ncc_threshold:
+            if found is None or found[0] < self.thresholds.ncc_threshold:
                 return False
             ious = paired_iou_inclusive(around.boxes_xyxy[there], found[1][None, :])
-            if (ious > self._thresholds.iou_threshold).any():
+            if (ious > self.thresholds.iou_threshold).any():
                 return False
             tracked = (offset, found[1])
         return True
 
     def _around(self, row: int) -> "_Around":
-        frame, reach = int(self._all.frame_index[row]), self._thresholds.window
+        frame, reach = int(self.detections.frame_index[row]), self.thresholds.window
         first = self._start[max(frame - reach, 0)]
         end = self._start[min(frame + reach + 1, self._n_frames)]
-        rows = first + np.flatnonzero(self._labels[first:end] == self._all.labels[row])
+        rows = first + np.flatnonzero(self._labels[first:end] == self.detections.labels[row])
         starts = np.searchsorted(self._frame[rows] - frame, np.arange(-reach, reach + 2))
         return _Around(self._boxes[rows], starts.tolist())
 

@@ -1,9 +1,7 @@
 """The published rule straight from frames and detections: one forward pass, few matches, two threads."""
 
-import queue
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -13,11 +11,13 @@ from numpy.typing import NDArray
 from hem.mining.matching import PixelTemplate
 from hem.mining.paper import PaperJudge, PaperThresholds, Tracked, paper_table
 from hem.mining.table import MinedTable
+from hem.ops.ahead import ahead
 from hem.ops.grey import grey_of_rgb
 from hem.structures import GreyPicture, VideoDetections
 
 Read = Callable[[NDArray[np.bool_]], Iterable[tuple[int, GreyPicture]]]
 """Given bool (F,) of the frames wanted, yields (frame index, picture) of those, in order; see to_grey."""
+_DEPTH = 16  # pictures read ahead
 
 
 def to_grey(picture: GreyPicture, channel_order: str = "rgb") -> GreyPicture:
@@ -78,29 +78,21 @@ class _Pictures:
 
 
 def stream_paper(
-    detections: VideoDetections,
-    read: Read,
-    thresholds: PaperThresholds,
-    *,
-    channel_order: str = "rgb",
-    threads: int = 2,
-    judge: PaperJudge | None = None,
+    judge: PaperJudge, read: Read, *, channel_order: str = "rgb", threads: int = 2
 ) -> MinedTable:
     """Mine one video by the published rule in one forward pass.
 
     Args:
-        detections: of every frame; picture k belongs to frame k, and the number of frames is theirs.
+        judge: of the detections of every frame; picture k belongs to frame k, and the number of frames is
+            theirs.
         read: gives the pictures of the frames asked for. It runs in a thread of its own, so that
             decoding and matching overlap; frames nobody asked for may be skipped undecoded.
-        thresholds: of the rule.
         channel_order: of the pictures, ``rgb`` or ``bgr``.
         threads: that match templates; the result does not depend on it.
-        judge: of the detections and thresholds, if it is at hand already.
 
     A frame that ``read`` does not give (a damaged stretch) makes the sides that need it not isolated.
     """
-    judge = judge or PaperJudge(detections, thresholds)
-    wanted = judge.frames_needed
+    detections, thresholds, wanted = judge.detections, judge.thresholds, judge.frames_needed
     pictures = _Pictures(detections, thresholds)
     judged = partial(judge.isolated, match=pictures.match, shows=pictures.shows)
     negatives: list[int] = []
@@ -121,7 +113,7 @@ def stream_paper(
 
     reach = thresholds.window
     with ThreadPoolExecutor(threads) as pool:
-        for frame, grey in _ahead(_grey(read(wanted), wanted, channel_order)):
+        for frame, grey in ahead(_grey(read(wanted), wanted, channel_order), _DEPTH):
             pictures.held[frame] = grey
             # a frame whose neighbours are all here is matched while later ones are being decoded
             while waiting and detections.frame_index[waiting[0]] + reach <= frame:
@@ -138,44 +130,9 @@ def stream_paper(
 
 def _grey(
     frames: Iterable[tuple[int, GreyPicture]], wanted: NDArray[np.bool_], channel_order: str
-) -> Iterator[tuple[int, GreyPicture]]:
+) -> Generator[tuple[int, GreyPicture], None, None]:
     for frame, picture in frames:
         if frame >= len(wanted):
             return
         if wanted[frame]:
             yield frame, to_grey(picture, channel_order)
-
-
-def _ahead(frames: Iterator[tuple[int, GreyPicture]], depth: int = 16) -> Iterator[tuple[int, GreyPicture]]:
-    """Run an iterator in a thread, at most ``depth`` items ahead; its exceptions are raised here."""
-    items: queue.Queue[tuple[int, GreyPicture] | BaseException | None] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: tuple[int, GreyPicture] | BaseException | None) -> bool:
-        while not stop.is_set():
-            try:
-                items.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in frames:
-                if not put(item):
-                    return
-            put(None)
-        except BaseException as error:  # handed over, not swallowed: raised below in the caller
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (item := items.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

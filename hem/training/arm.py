@@ -58,7 +58,10 @@ class ArmMining:
 
     def mine(self, teacher: Detector, index: int, path: Path) -> ReplayRound:
         """Collect evidence if this is a later round, query it, and write the round."""
-        evidence = self.shared_evidence if index == 1 else self._collected(teacher, index, path.parent)
+        digest = teacher.digest()
+        evidence = self.shared_evidence
+        if index > 1:  # of these weights, whatever a killed run left
+            evidence = self._collected(teacher, path.parent / f"evidence_{index:03d}_{digest[:16]}")
         scale = self.calibrated
         if scale is not None and index > 1 and self.calibrate is not None:
             scale = self.calibrate(teacher)
@@ -79,17 +82,16 @@ class ArmMining:
                 max_per_track=self.replay.max_per_track,
             ),
             image_format=self.replay.image_format,
-            made_by={"model": teacher.digest()},
+            made_by={"model": digest},
         )
 
-    def _collected(self, teacher: Detector, index: int, folder: Path) -> Sequence[Evidence]:
-        name = f"evidence_{index:03d}_{teacher.digest()[:16]}"  # of these weights, whatever a killed run left
+    def _collected(self, teacher: Detector, folder: Path) -> Sequence[Evidence]:
         total = about_frames(self.videos.videos)
         return run_pass(
             teacher,
             self.videos,
             self.collect,
-            folder / name,
+            folder,
             lambda done: self.progress("mining", done, total),
         )
 

@@ -259,15 +259,14 @@ class Experiment:
                 )
                 save_stills(directory / STILLS, stills, detector.class_names)
             heldout, before = VideoData(self.parts.heldout, self.config.video), 0
-            total = about_frames(self.parts.heldout)
+            total, digest = about_frames(self.parts.heldout), detector.digest()
 
             def show(done: int, _: int | None = None) -> None:
                 self.parts.progress(f"video {name}", before + done, total)
 
             for video in self.parts.heldout:
                 path = prediction_file(directory, video)
-                if not path.is_file():
-                    detect_to(path, detector, heldout, video, settings.floor_score, show)
+                detect_to(path, detector, digest, heldout, video, settings.floor_score, show)
                 before += load_detections(path).n_frames
                 show(0)
 

@@ -1,5 +1,6 @@
 """What a detector finds on held-out stills and video, kept on disk so that figures can be taken again."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from hem.artifacts.detections import load_header
 from hem.evaluation.coco import coco_figures, video_coco_figures
 from hem.evaluation.video import OperatingPoint, baseline_point, video_figures
 from hem.structures import Detections, ImageSource, Target, VideoDetections, VideoInfo, VideoTruth
-from hem.training.answers import RememberedAnswers, remembered
+from hem.training.answers import RememberedAnswers, notes_beside, remembered
 from hem.training.videos import Videos
 from hem.video.source import FrameSource
 
@@ -93,17 +94,27 @@ def detect_video(
 def detect_to(
     file: Path,
     detector: "Detector",
+    digest: str,
     videos: Videos,
     video: VideoInfo,
     floor_score: float,
     report: Report | None = None,
 ) -> str | None:
-    """Write the detections of one video; what an interrupted call was told is not asked again.
+    """Write the detections of one video unless they are there; an interrupted call is gone on with.
+
+    Args:
+        file: where to; one that is there is taken as it is, see made_otherwise.
+        detector, digest: who is asked, and its digest, which takes a look at every weight.
+        videos: how ``video`` is read.
+        floor_score: detections below it are left out.
+        report: called with the frames done so far, and None for how many there are.
 
     Returns:
         What went wrong while reading, if the video could not be read to its end.
     """
-    digest = detector.digest()
+    if file.is_file():
+        shutil.rmtree(notes_beside(file), ignore_errors=True)  # of a call killed at its very end
+        return None
     with remembered(detector, digest, video, floor_score, file) as answers:
         with videos.source(video) as source:
             found = detect_video(detector, source, floor_score, report, answers)

@@ -1,8 +1,6 @@
 """One way to read a video, whatever decodes it: ``open_source``."""
 
 import logging
-import queue
-import threading
 from array import array
 from collections.abc import Callable, Collection, Generator, Iterator
 from functools import partial
@@ -10,13 +8,14 @@ from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from hem.errors import HemError
+from hem.ops.ahead import Item, ahead
 from hem.structures import FrameBatch, FrameGap, GreyBatch, VideoInfo, VideoReport
 from hem.video.grouping import FrameGroup, grey_picture
 from hem.video.guarded import GuardedReader
@@ -168,51 +167,6 @@ class FrameSource:
                 yield frame
         for note in self._reader.notes:
             _log.info("%s: %s", self.video.video_id, note)
-
-
-_END = object()
-Item = TypeVar("Item")
-
-
-def ahead(batches: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
-    """Yield the same batches, up to ``depth`` of them made ahead in a thread.
-
-    An exception of the thread is raised here, after the batches before it. Closing the iterator
-    (or dropping it) ends the thread.
-    """
-    ready: queue.Queue[object] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: object) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                if not put(batch):
-                    return
-            put(_END)
-        except BaseException as error:
-            put(error)
-        finally:
-            batches.close()
-
-    thread = threading.Thread(target=work, name="hem-decode", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not _END:
-            if isinstance(item, BaseException):
-                raise item
-            yield cast(Item, item)
-    finally:
-        stop.set()
-        thread.join()
 
 
 def open_source(

@@ -180,7 +180,7 @@ def test_stream_and_evidence_equal_the_literal_reading(seed):
         settings = random_settings(rng)
         expected = literal(frames, found, settings)
         total += len(expected)
-        streamed = stream_paper(found, reader(frames), settings)
+        streamed = stream_paper(PaperJudge(found, settings), reader(frames))
         answered = query_paper(evidence, settings)
         assert negatives(streamed) == expected
         assert negatives(answered) == expected
@@ -193,9 +193,9 @@ def test_threads_and_batches_do_not_change_the_result():
     frames, places = make_video(rng)
     found = make_detections(rng, places)
     settings = replace(random_settings(rng), score_threshold=0.5, min_area=0.0, border_margin=0.0)
-    one = stream_paper(found, reader(frames), settings, threads=1)
+    one = stream_paper(PaperJudge(found, settings), reader(frames), threads=1)
     assert [e for e in one.examples()] == [
-        e for e in stream_paper(found, reader(frames), settings).examples()
+        e for e in stream_paper(PaperJudge(found, settings), reader(frames)).examples()
     ]
     tables = [
         collect_evidence(batches(found, frames, size), found, settings=COLLECT, threads=threads).neighbours
@@ -258,15 +258,16 @@ def test_no_other_frames_than_those_needed_are_looked_at(seed):
             read += np.flatnonzero(wanted).tolist()
             return reader(frames)(wanted)
 
-        one = stream_paper(found, reading, settings)
+        judge = PaperJudge(found, settings)
+        one = stream_paper(judge, reading)
         assert read == np.flatnonzero(needed).tolist()
-        assert one.examples() == stream_paper(found, lambda _, m=mixed: enumerate(m), settings).examples()
+        assert one.examples() == stream_paper(judge, lambda _, m=mixed: enumerate(m)).examples()
 
 
 def test_a_lone_detection_needs_no_picture_at_all():
     found = one_box()
     assert not PaperJudge(found, PaperThresholds()).frames_needed.any()
-    table = stream_paper(found, lambda wanted: iter(()), PaperThresholds())
+    table = stream_paper(PaperJudge(found, PaperThresholds()), lambda wanted: iter(()))
     assert negatives(table) == {0}
     assert table.examples()[0].rule == "paper"
 
@@ -305,10 +306,9 @@ def test_an_unreadable_neighbour_frame_leaves_the_candidate_alone():
     frames, places = make_video(rng)
     found = make_detections(rng, places)
     settings = PaperThresholds(0.5, 2.0, 2, 12.0, -1.0, 0.5, 0.0, 0.0)
-    whole = negatives(stream_paper(found, reader(frames), settings))
-    broken = negatives(
-        stream_paper(found, lambda wanted: ((t, frames[t]) for t in range(16) if t != 8), settings)
-    )
+    judge = PaperJudge(found, settings)
+    whole = negatives(stream_paper(judge, reader(frames)))
+    broken = negatives(stream_paper(judge, lambda wanted: ((t, frames[t]) for t in range(16) if t != 8)))
     assert broken < whole
 
 
@@ -357,7 +357,7 @@ def test_the_published_programs_own_output(case, name, settings):
             if wanted[t]:
                 yield t, capture.retrieve()[1]
 
-    table = stream_paper(found, read, settings, channel_order="bgr")
+    table = stream_paper(PaperJudge(found, settings), read, channel_order="bgr")
     wanted = {
         (int(entry["fileName"][5:-4]) - 1, *box[:2], flag)
         for entry in expected["result"]

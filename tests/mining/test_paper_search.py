@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hem.mining.matching import PixelTemplate
-from hem.mining.paper import PaperThresholds
+from hem.mining.paper import PaperJudge, PaperThresholds
 from hem.mining.stream import _Pictures, stream_paper
 from hem.structures import Kind, VideoDetections, VideoInfo
 
@@ -43,7 +43,8 @@ def mined(found, frames, monkeypatch, settings=SETTINGS):
 
     monkeypatch.setattr(_Pictures, "match", counting)
     table = stream_paper(
-        found, lambda wanted: ((t, frames[t]) for t in np.flatnonzero(wanted).tolist()), settings
+        PaperJudge(found, settings),
+        lambda wanted: ((t, frames[t]) for t in np.flatnonzero(wanted).tolist()),
     )
     rows = table.row[table.of_kind(Kind.HARD_NEGATIVE)].tolist()
     return AT in rows, searched.count(AT)

@@ -13,7 +13,7 @@ from hem.detectors.wrapped import WrappedDetector
 from hem.errors import HemError
 from hem.structures import Detections
 from hem.structures.evidence import CollectSettings
-from hem.training.answers import RememberedAnswers
+from hem.training.answers import RememberedAnswers, notes_beside
 from hem.training.evidence_pass import run_pass
 from hem.training.experiment import Experiment
 from hem.training.measure import detect_to, detect_video, made_otherwise
@@ -200,10 +200,10 @@ def test_an_answer_refused_by_the_detector_leaves_what_came_before(tmp_path) -> 
 def test_detecting_alone_goes_on_too(videos, tmp_path) -> None:
     video, asked, file = videos.videos[0], Asked(31), tmp_path / "a.parquet"
     with pytest.raises(KeyboardInterrupt):
-        detect_to(file, asked.detector(), videos, video, 0.05)
+        detect_to(file, asked.detector(), "one", videos, video, 0.05)
     assert not file.exists()
     again = Asked()
-    assert detect_to(file, again.detector(), videos, video, 0.05) is None
+    assert detect_to(file, again.detector(), "one", videos, video, 0.05) is None
     assert again.pictures == FRAMES - 28  # four calls of seven had been answered
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.parquet"]
     assert not list(tmp_path.glob(".*"))
@@ -214,10 +214,23 @@ def test_detecting_alone_goes_on_too(videos, tmp_path) -> None:
     np.testing.assert_array_equal(found.frame_index, expected.frame_index)
 
 
+def test_what_is_there_is_not_asked_again_and_what_a_kill_left_beside_it_goes(videos, tmp_path) -> None:
+    video, file = videos.videos[0], tmp_path / "a.parquet"
+    detect_to(file, Asked().detector(), "one", videos, video, 0.05)
+    before = file.read_bytes()
+    left = notes_beside(file)
+    left.mkdir()
+    (left / "000000.parquet").write_bytes(b"of a call that was killed before it removed them")
+    again = Asked()
+    assert detect_to(file, again.detector(), "one", videos, video, 0.05) is None
+    assert again.pictures == 0 and file.read_bytes() == before
+    assert not left.exists()
+
+
 def test_a_file_made_otherwise_is_told_apart(videos, tmp_path) -> None:
     one, other = videos.videos
     file, detector = tmp_path / "a.parquet", Asked().detector()
-    detect_to(file, detector, videos, one, 0.05)
+    detect_to(file, detector, detector.digest(), videos, one, 0.05)
     assert made_otherwise(file, detector.digest(), one, 0.05) is None
     for model, video, floor_score, why in (
         (Asked().detector("other").digest(), one, 0.05, "another detector"),

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from hem.ops.ahead import ahead
 from hem.structures import FrameGap, VideoInfo
 from hem.video import guarded
 from hem.video.guarded import GuardedReader
 from hem.video.manifest import probe
 from hem.video.reader import ChainReader, DecoderFailed, FrameReader, Selection, timed_frames
-from hem.video.source import PYAV, FrameSource, ahead
+from hem.video.source import PYAV, FrameSource
 
 MakeVideo = Callable[..., Path]
 
