@@ -1,11 +1,12 @@
 """What mining from given detections costs beside decoding, and what queries cost beside the pass.
 
-    python experiments/benchmarks/mine_from_detections.py [--frames 300] [--rounds 3]
+    python experiments/benchmarks/mine_from_detections.py [--frames 300] [--rounds 9]
         [--video FILE --detections FILE]
 
 All by ``hem.mine_videos``, the call behind ``python -m hem.mine``, against reading the same file through
-the same frame source; the ways take turns and the best round of each counts, since a loaded machine
-spoils single runs. Three tables:
+the same frame source. The ways take turns, in either order, and a ratio is the median over the rounds, with
+its quartiles: a machine whose speed changes within seconds gives the best round to any way by luck. Three
+tables:
 
 - a 720p file made here, with three steady boxes in every frame and, in a share of the frames (the
   density), one box that overlap alone does not settle;
@@ -62,6 +63,12 @@ def best(rounds: int, ways: Mapping[str, Callable[[], object]]) -> dict[str, flo
     return {name: float(seconds.min()) for name, seconds in side_by_side(rounds, ways).items()}
 
 
+def share(whole: NDArray[np.float64], part: NDArray[np.float64]) -> str:
+    """Return the median of ``whole / part`` over the rounds, with its quartiles."""
+    lower, ratio, upper = np.quantile(whole / part, (0.25, 0.5, 0.75))
+    return f"{ratio:.2f}x ({lower:.2f} to {upper:.2f})"
+
+
 def plain_loop(video: VideoInfo) -> float:
     """Return the frames/s of a plain PyAV loop with ``to_ndarray``, for reference."""
     start = time.perf_counter()
@@ -106,16 +113,14 @@ def curve(frames: int, rounds: int, work: Path) -> None:
     for density in DENSITIES:
         path = work / "made.txt"
         write_detections(path, frames, density)
-        times = best(
-            rounds,
-            {
-                "decode": lambda: decode(video),
-                "paper": mining(video, path, Paper(), work),
-                "hem": mining(video, path, Hem(), work),
-            },
-        )
-        shares = " | ".join(f"{times['decode'] / times[name]:.2f}x" for name in ("paper", "hem"))
-        print(f"| {density:g} | {frames / times['decode']:.0f} | {shares} |", flush=True)
+        ways = {
+            "decode": lambda: decode(video),
+            "paper": mining(video, path, Paper(), work),
+            "hem": mining(video, path, Hem(), work),
+        }
+        times = side_by_side(rounds, ways)
+        shares = " | ".join(share(times["decode"], times[name]) for name in ("paper", "hem"))
+        print(f"| {density:g} | {frames / np.median(times['decode']):.0f} | {shares} |", flush=True)
 
 
 def published(path: Path, detections: Path, rounds: int, work: Path) -> None:
@@ -123,10 +128,10 @@ def published(path: Path, detections: Path, rounds: int, work: Path) -> None:
     video = scan_videos(path).videos[0]
     frames = decode(video)
     ways = {"decode": lambda: decode(video), "paper": mining(video, detections, Paper(), work)}
-    times = best(rounds, ways)
-    print("\n| published rule from detections | frames/s | of decoding |\n|---|---|---|")
-    for name, seconds in times.items():
-        print(f"| {name} | {frames / seconds:.0f} | {times['decode'] / seconds:.2f}x |", flush=True)
+    print("\n| published rule from detections | frames/s | best round | of decoding |\n|---|---|---|---|")
+    for name, seconds in (times := side_by_side(rounds, ways)).items():
+        rates = f"{frames / np.median(seconds):.0f} | {frames / seconds.min():.0f}"
+        print(f"| {name} | {rates} | {share(times['decode'], seconds)} |", flush=True)
 
 
 def pass_with_detector(video: VideoInfo, found: VideoDetections) -> float:
@@ -152,7 +157,7 @@ def queries(path: Path, detections: Path, rounds: int, work: Path) -> None:
     video = scan_videos(path).videos[0]
     collecting = best(rounds, {"": mining(video, detections, Hem(), work)})[""]
     found = read_detections(detections, video)
-    detecting = min(pass_with_detector(video, found) for _ in range(rounds))
+    detecting = min(pass_with_detector(video, found) for _ in range(min(rounds, 3)))
     rng = np.random.default_rng(0)
     moving = [
         replace(
@@ -189,7 +194,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--video", type=Path)
     parser.add_argument("--detections", type=Path)
     arguments = parser.parse_args()

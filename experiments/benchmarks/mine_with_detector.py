@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from decode_rate import moving_texture
-from mine_from_detections import COLLECT, side_by_side
+from mine_from_detections import COLLECT, share, side_by_side
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -108,11 +108,10 @@ def measure(name: str, video: VideoInfo, frames: int, rounds: int, seconds: floa
             run_pass(Steered(detector), data, COLLECT, Path(folder))  # type: ignore[arg-type]
 
     times = side_by_side(rounds, {"alone": alone, "evidence": with_evidence})
-    lower, ratio, upper = np.quantile(times["alone"] / times["evidence"], (0.25, 0.5, 0.75))
     plain, mined = (frames / np.median(times[way]) for way in ("alone", "evidence"))
     print(
         f"| {name} | {frames} | {rounds} | {plain:.1f} | {mined:.1f} "
-        f"| {ratio:.2f}x ({lower:.2f} to {upper:.2f}) |",
+        f"| {share(times['alone'], times['evidence'])} |",
         flush=True,
     )
 
