@@ -33,5 +33,18 @@ class Videos:
         return {name: getattr(self.settings, name) for name in names}
 
     def reread(self, video: VideoInfo, frame_indices: Sequence[int]) -> Mapping[int, Tensor]:
-        """Return chosen frames again, uint8 (3, H, W), the same pixels as they were mined from."""
-        return reread_frames(video, frame_indices, decoder=self.settings.decoder)
+        """Return chosen frames again, uint8 (3, H, W), the same pixels as they were mined from.
+
+        Decoded under the same guard as before: a file that hangs its decoder would do so again here.
+
+        Raises:
+            HemError: see reread_frames.
+        """
+        settings = self.settings
+        return reread_frames(
+            video,
+            frame_indices,
+            settings.decoder,
+            guard=settings.guard,
+            stall_s=settings.stall_s,
+        )

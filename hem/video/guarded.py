@@ -77,7 +77,10 @@ class GuardedReader(FrameReader):
         self._directory: str | None = None
 
     def frames(self) -> Iterator[RawFrame]:
-        """See FrameReader.frames; frames that were not selected do not come at all."""
+        """See FrameReader.frames; of the frames not selected only the last one before a failure comes.
+
+        Gaps and notes come as they are found, so those from before a hang are kept.
+        """
         self._start()
         slots: NDArray[np.uint8] | None = None
         try:
@@ -92,7 +95,13 @@ class GuardedReader(FrameReader):
                     ):
                         yield RawFrame(index, time_s, slots[answer["chunk"], row])
                     self._free(answer["chunk"])
+                elif "found" in answer:
+                    self.gaps.extend(RawGap(*gap) for gap in answer["found"]["gaps"])
+                    self.notes.extend(answer["found"]["notes"])
                 elif "tick" not in answer:
+                    if answer.get("last") is not None:
+                        index, time_s = answer["last"]
+                        yield RawFrame(index, time_s, None)  # tells how far the decoder came
                     self._end(answer)
                     return
         finally:
@@ -154,8 +163,6 @@ class GuardedReader(FrameReader):
             raise DecoderFailed(answer["failed"])
         done = answer["done"]
         self.n_frames, self.error = done["n_frames"], done["error"]
-        self.gaps.extend(RawGap(*gap) for gap in done["gaps"])
-        self.notes.extend(done["notes"])
 
     def _free(self, slot: int) -> None:
         self._write(str(slot))

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from hem.artifacts import digest_of, sha256_file, whole_file
 from hem.errors import HemError
 from hem.structures import VideoInfo
-from hem.video.image_folder_source import images_of
+from hem.video.image_folder_source import images_of, read_image
 from hem.video.pyav_source import claimed_frames, probe_stream
 
 VIDEO_SUFFIXES = (
@@ -115,19 +115,17 @@ def frames_as_video(folder: str | Path, fps: float, video_id: str | None = None)
     The digest covers names and contents.
 
     Raises:
-        HemError: if the folder is not there, holds no image, or its first one cannot be read.
+        HemError: if the folder is not there, holds no image, or its first one cannot be read: the message
+            names it and the cause.
     """
-    from PIL import Image, ImageOps
-
     folder = Path(folder)
     images = images_of(folder) if folder.is_dir() else []
     if not images:
         raise HemError(f"{folder} is not a folder that holds images")
     try:
-        with Image.open(images[0]) as image:
-            width, height = ImageOps.exif_transpose(image).size
-    except (OSError, ValueError, SyntaxError) as error:
-        raise HemError(f"{images[0]} cannot be read as an image ({error})") from None
+        height, width = read_image(images[0]).shape[:2]
+    except HemError as error:
+        raise HemError(f"{folder}: {error}") from None
     digest = digest_of([[path.name, _digest(path)] for path in images])
     name = video_id or folder.resolve().name
     return VideoInfo(name, digest, str(folder), width, height, fps, len(images))

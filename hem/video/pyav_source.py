@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ _WITHOUT_TIMES = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "obu", "i
 # has none within this time (x264's default is 250 frames) is believed again, or it would be lost.
 MAX_DOUBT_S = 10.0
 _MAX_ERRORS_IN_A_ROW = 200
+_MAX_HELD = 16  # no codec shows a picture more than 16 pictures after decoding it
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,19 @@ class PyavReader(FrameReader):
         path: a local file.
         fps: nominal rate for sources without timestamps; 0 takes the file's own.
         selection: the frames wanted; others are decoded but not converted.
-        threads: decoding threads, 0 = the codec library's choice. Never changes a result.
+        threads: decoding threads, 0 = the codec library's choice.
 
-    A frame is lost when its packet is refused, when the decoder marks it corrupt, or when it comes
-    after either and before the next key frame (see MAX_DOUBT_S). Lost frames are numbered by the
-    timestamps of their packets, so the frames after a gap keep their true numbers. With several
-    threads an error cannot be tied to its packet, so at the first one the file is read again from
-    its start by one thread: slower, for damaged files only, and the same for any thread count.
+    A frame is lost when its packet is refused, when the decoder marks it corrupt, when it comes
+    after either and before the next key frame (see MAX_DOUBT_S), or when it is shown before such a
+    picture but was decoded after it, as it may be built on it. To know, a frame is held until all that
+    was decoded before it came out (not in containers without times, which do not tell the order).
+
+    Lost frames are numbered by the timestamps of their packets, so the frames after a gap keep their
+    true numbers. With several threads an error cannot be tied to its packet, so at the first one the
+    file is read again from its start by one thread: slower, for damaged files only. Numbers, times and
+    gaps are the same for any thread count, and so are the pixels of sound files. Damage that the
+    decoder does not notice gives wrong pixels, which may differ from run to run where several threads
+    made them.
     """
 
     def __init__(self, path: str, fps: float, selection: Selection, threads: int = 0) -> None:
@@ -100,7 +108,9 @@ class PyavReader(FrameReader):
         self._stream.codec_context.thread_count = threads
         # Without this the decoder paints over damage and hands the picture out as if it were sound.
         self._stream.codec_context.options = {"err_detect": "explode"}
-        self._pending: list[int] = []
+        self._pending: list[tuple[int, int]] = []  # (pts, place in decoding order) of what is to come out
+        self._held: deque[tuple[int, Any, int]] = deque()  # (number, frame, place in decoding order)
+        self._place = 0
         self._next = 0
         self._refused = 0
         self._packets = 0
@@ -141,12 +151,23 @@ class PyavReader(FrameReader):
     def _numbered(self) -> Iterator[RawFrame]:
         for frame in self._decoded():
             index = self._number(frame)
-            if index is None:
-                continue
-            if self.selection.is_past(index):
+            if index is not None and not self.selection.is_past(index):
+                self._held.append((index, frame, self._place))
+            yield from self._released()
+            if index is not None and self.selection.is_past(index) and not self._held:
                 return
-            yield RawFrame(index, self._time(frame), self._pixels(frame, index))
+        yield from self._released(at_end=True)
         self._finish()
+
+    def _released(self, at_end: bool = False) -> Iterator[RawFrame]:
+        """Yield the frames held for which all that was decoded before them came out; at the end all."""
+        while self._held:
+            index, frame, place = self._held[0]
+            awaited = not at_end and any(earlier < place for _, earlier in self._pending)
+            if awaited and len(self._held) <= _MAX_HELD:
+                return
+            self._held.popleft()
+            yield RawFrame(index, self._time(frame), self._pixels(frame, index))
 
     def _decoded(self) -> Iterator[Any]:
         errors = 0
@@ -154,7 +175,7 @@ class PyavReader(FrameReader):
             self._packets += bool(packet.size)
             # packets cut away by an edit list are never shown
             if packet.size and not packet.is_discard and packet.pts is not None:
-                heapq.heappush(self._pending, packet.pts)
+                heapq.heappush(self._pending, (packet.pts, self._packets))
                 self._newest_pts = max(self._newest_pts, packet.pts)
             try:
                 decoded = packet.decode()
@@ -206,7 +227,8 @@ class PyavReader(FrameReader):
             raise _DamagedError
         if self._doubt is None:
             self._doubt = reason
-            self._doubt_first = self._next
+            self._doubt_first = self._held[0][0] if self._held else self._next
+            self._held.clear()
         self._doubt_pts = max(self._doubt_pts, self._newest_pts if pts is None else pts)
 
     def _number(self, frame: av.VideoFrame) -> int | None:
@@ -227,13 +249,14 @@ class PyavReader(FrameReader):
 
     def _lost_before(self, frame: av.VideoFrame) -> int:
         """Return how many frames were lost just before this one; 0 while nothing went wrong."""
-        older = 0
+        older = self._place = 0
         if frame.pts is not None:
-            while self._pending and self._pending[0] < frame.pts:
+            while self._pending and self._pending[0][0] < frame.pts:
                 heapq.heappop(self._pending)
                 older += 1
-            if self._pending and self._pending[0] == frame.pts:
-                heapq.heappop(self._pending)
+            if self._pending and self._pending[0][0] == frame.pts:
+                place = heapq.heappop(self._pending)[1]
+                self._place = place if self._has_times else 0
         refused, self._refused = self._refused, 0
         if self._doubt is None:
             return 0  # packets that never show, such as VP8's hidden reference frames

@@ -198,7 +198,8 @@ class ChainReader(FrameReader):
         openers: (name for notes, function that opens a reader for a selection), in order of choice.
 
     The next reader starts at the first frame that the one before did not give, so nothing is lost
-    unless the last one fails too: then the rest of the video is a gap with end_frame None.
+    unless the last one fails too: then the rest of the video is a gap with end_frame None. Each reader's
+    gaps count for the frames that it was relied on for: decoders differ in what they can repair.
 
     Raises:
         HemError: if the last reader is unsuited.
@@ -215,8 +216,10 @@ class ChainReader(FrameReader):
     ) -> None:
         super().__init__(path, fps, selection)
         self._openers = list(openers)
-        self._reader: FrameReader | None = self._open(selection)
+        self._rest = selection
         self._reached = 0
+        self._taken_over = 0  # the first frame that the reader in use is relied on for
+        self._reader: FrameReader | None = self._open(selection)
 
     def _open(self, selection: Selection) -> FrameReader:
         """Open the next reader that is suited."""
@@ -247,32 +250,47 @@ class ChainReader(FrameReader):
             except ReaderUnsuited as error:
                 self._take(reader)
                 self._pass_on("the decoder", str(error))
-                self._reader = self._open(self.selection)
+                self._reader = self._open(self._rest)
             except DecoderFailed as error:
-                self._take(reader)
+                goes_on = bool(self._openers) and self.selection.from_frame(self._reached) is not None
+                self._take(reader, self._reached if goes_on else None)
                 self._go_on(str(error))
 
     def _go_on(self, reason: str) -> None:
-        rest = self.selection.from_frame(self._reached)
+        # frames that the last reader reported lost before it failed are not lost twice
+        known = [gap.end_frame for gap in self.gaps if gap.end_frame is not None]
+        end = self._reached if self._openers else max([self._reached, *known])
+        rest = self.selection.from_frame(end)
         self._reader = None
         if rest is not None and self._openers:
-            self.notes.append(f"{reason}: {_short(self._openers[0][0])} goes on from frame {self._reached}")
+            self.notes.append(f"{reason}: {_short(self._openers[0][0])} goes on from frame {end}")
+            self._rest, self._taken_over = rest, end
             self._reader = self._open(rest)
         elif rest is not None:
-            self.gaps.append(RawGap(self._reached, None, reason))
-            self.error = f"{self.path}: {reason} at frame {self._reached}"
+            self.gaps.append(RawGap(end, None, reason))
+            self.error = f"{self.path}: {reason} at frame {end}"
 
-    def _take(self, reader: FrameReader) -> None:
-        """Carry over what the reader found, and close it."""
-        self.gaps.extend(reader.gaps)
+    def _take(self, reader: FrameReader, end_frame: int | None = None) -> None:
+        """Carry over what the reader found (gaps only below ``end_frame``), and close it."""
+        cut = (_cut(gap, self._taken_over, end_frame) for gap in reader.gaps)
+        self.gaps.extend(gap for gap in cut if gap is not None)
         self.notes.extend(reader.notes)
         self.error, self.n_frames = reader.error, reader.n_frames
+        if self.n_frames is not None:
+            self.n_frames = max(self.n_frames, self._reached)  # a reader before may have come further
         reader.close()
 
     def close(self) -> None:
         """Close the reader in use."""
         if self._reader is not None:
             self._reader.close()
+
+
+def _cut(gap: RawGap, first_frame: int, end_frame: int | None) -> RawGap | None:
+    """Return what of a gap lies in [first_frame, end_frame); None if nothing does."""
+    first = max(gap.first_frame, first_frame)
+    end = gap.end_frame if end_frame is None else min(end_frame, gap.end_frame or end_frame)
+    return None if end is not None and end <= first else RawGap(first, end, gap.reason)
 
 
 def _short(name: str) -> str:

@@ -201,7 +201,8 @@ def open_source(
         stall_s: seconds without a frame after which a guarded decoder counts as hanging, > 0. Lower
             ends a hang sooner, but may end a slow machine's honest work.
         prefetch: batches decoded ahead.
-        threads: decoding threads, 0 = the library's choice. Changes no result.
+        threads: decoding threads, 0 = the library's choice. Changes no frame numbers, times or gaps, and
+            no pixels of sound files; frames with damage that the decoder did not notice may differ.
         grey: see FrameSource; for readers that need no colour.
 
     Raises:

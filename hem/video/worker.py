@@ -7,8 +7,9 @@ JSON, and puts pixels into a file mapped by both sides.
 
 Orders: reader (module:class), path, fps, start_frame, end_frame, stride, only, threads, slots, ring_dir,
 chunk_frames, ring_bytes, stall_s.
-Answers: ``ring`` (file, shape), ``chunk`` (slot, indices, times), ``tick`` (frame), and one of
-``done`` (n_frames, gaps, notes, error), ``unsuited`` (reason), ``failed`` (reason), ``refused`` (HemError).
+Answers: ``ring`` (file, shape), ``chunk`` (slot, indices, times), ``tick`` (frame), ``found`` (gaps, notes:
+those not told yet), and one of ``done`` (n_frames, error), ``unsuited`` (reason), ``failed`` (reason, last:
+index and time of the last frame read if it was not selected, else null), ``refused`` (HemError).
 """
 
 import faulthandler
@@ -76,36 +77,37 @@ class _Worker:
         self._indices: list[int] = []
         self._times: list[float | None] = []
         self._last_tick = 0.0
+        self._reader: FrameReader | None = None
+        self._told_gaps = self._told_notes = 0
 
     def run(self) -> None:
         """Read the video to its end and tell how that went."""
         self._alive(0)
+        last: RawFrame | None = None
         try:
-            reader = self._reader()
+            self._reader = reader = self._open()
             for frame in timed_frames(reader):
+                self._tell_found()
+                last = frame
                 if frame.pixels is not None:
                     self._add(frame)
                 if time.monotonic() - self._last_tick > _TICK_S:
                     self._alive(frame.frame_index)
         except ReaderUnsuited as error:
+            self._tell_found()
             self._tell(unsuited=str(error))
         except HemError as error:
             self._tell(refused=str(error))
         except DecoderFailed as error:
             self._send()
-            self._tell(failed=str(error))
+            self._tell_found()
+            self._tell(failed=str(error), last=last[:2] if last and last.pixels is None else None)
         else:
             self._send()
-            self._tell(
-                done={
-                    "n_frames": reader.n_frames,
-                    "gaps": list(reader.gaps),
-                    "notes": reader.notes,
-                    "error": reader.error,
-                }
-            )
+            self._tell_found()
+            self._tell(done={"n_frames": reader.n_frames, "error": reader.error})
 
-    def _reader(self) -> FrameReader:
+    def _open(self) -> FrameReader:
         order = self._order
         only = None if order["only"] is None else frozenset(order["only"])
         selection = Selection(order["start_frame"], order["end_frame"], order["stride"], only)
@@ -127,6 +129,17 @@ class _Worker:
         if self._indices:
             self._tell(chunk=self._slot, indices=self._indices, times=self._times)
             self._indices, self._times = [], []
+
+    def _tell_found(self) -> None:
+        """Tell gaps and notes at once, after the frames before them: a hang later would lose them."""
+        reader = self._reader
+        if reader is None:
+            return
+        gaps, notes = reader.gaps[self._told_gaps :], reader.notes[self._told_notes :]
+        if gaps or notes:
+            self._send()
+            self._tell(found={"gaps": gaps, "notes": notes})
+            self._told_gaps, self._told_notes = len(reader.gaps), len(reader.notes)
 
     def _alive(self, frame_index: int) -> None:
         self._last_tick = time.monotonic()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hem.video.reader import DecoderFailed, FrameReader, RawFrame, Selection
+from hem.video.reader import DecoderFailed, FrameReader, RawFrame, RawGap, ReaderUnsuited, Selection
 
 
 class _Fake(FrameReader):
@@ -60,3 +60,52 @@ class Talks(_Fake):
 
 class Long(_Fake):
     good = 400
+
+
+class _Gap(_Fake):
+    """Gives frames 0 to 9 and 20 to 29, tells that those between are lost, and misbehaves."""
+
+    def frames(self) -> Iterator[RawFrame]:
+        for k in (*range(10), *range(20, 30)):
+            if k == 20:
+                self.gaps.append(RawGap(10, 20, "damage"))
+                self.notes.append("a note")
+            wanted = self.selection.wants(k)
+            yield RawFrame(k, k / self.fps, np.full((4, 6, 3), k, dtype=np.uint8) if wanted else None)
+        self.misbehave()
+        self.n_frames = 30
+
+
+class GapThenEnd(_Gap):
+    """As it is."""
+
+
+class GapThenGivesUp(_Gap):
+    def misbehave(self) -> None:
+        raise DecoderFailed("fake: damage")
+
+
+class GapThenSleeps(_Gap):
+    def misbehave(self) -> None:
+        time.sleep(600)
+
+
+class GivesUpInAGap(_Fake):
+    def misbehave(self) -> None:
+        self.gaps.append(RawGap(5, 8, "damage"))
+        raise DecoderFailed("fake: damage")
+
+
+class GivesMore(GivesUp):
+    good = 15
+
+
+class GivesMost(GivesUp):
+    good = 25
+
+
+class SaysUnsuited(_Fake):
+    good = 0
+
+    def misbehave(self) -> None:
+        raise ReaderUnsuited("fake: odd")

@@ -84,6 +84,38 @@ def test_damage_inside_a_slice_never_gives_wrong_pixels(make_video: MakeVideo, p
         assert lost == set(range(40)) - set(found)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pictures_built_on_a_corrupt_one_that_is_shown_later_are_lost_too(
+    make_video: MakeVideo, packet_places: Places, threads: int
+) -> None:
+    path = make_video(n=40, gop=20, height=96, width=128)
+    sound, _, _ = frames_of(path, threads=1)
+    places, seen = packet_places(path), 0
+    for packet in range(20, 40):
+        offset, size, _ = places[packet]
+        for share in (2, 3):
+            found, report, _ = frames_of(damaged(path, offset + size // share, size // 4), threads=threads)
+            if [gap.reason for gap in report.gaps] != ["decoder: frame marked corrupt"]:
+                continue
+            seen += 1
+            assert [k for k in found if (found[k] != sound[k]).any()] == []
+            gap = report.gaps[0]
+            assert set(found) == set(range(40)) - set(range(gap.first_frame, gap.end_frame or 0))
+    assert seen
+
+
+def test_the_end_frame_changes_nothing_before_it(make_video: MakeVideo, packet_places: Places) -> None:
+    """Frames shown before a corrupt one and built on it are lost even if reading ends with them."""
+    path = make_video(n=40, gop=20, height=96, width=128)
+    for packet in (22, 29):
+        offset, size, _ = packet_places(path)[packet]
+        for share in (2, 3):
+            broken = damaged(path, offset + size // share, size // 4)
+            whole = frames_of(broken)[0]
+            for end in range(20, 34):
+                assert set(frames_of(broken, end_frame=end)[0]) == {k for k in whole if k < end}
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_truncated_file_with_a_header_that_claims_more(
     make_video: MakeVideo,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from hem.structures import FrameGap, VideoInfo
 from hem.video import guarded
 from hem.video.guarded import GuardedReader
 from hem.video.manifest import probe
-from hem.video.reader import ChainReader, DecoderFailed, FrameReader, Selection, timed_frames
+from hem.video.reader import ChainReader, DecoderFailed, FrameReader, Selection, load_reader, timed_frames
 from hem.video.source import PYAV, FrameSource
 
 MakeVideo = Callable[..., Path]
@@ -26,7 +27,7 @@ def fakes_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
-def guarded_source(video: VideoInfo, *names: str, stall_s: float = 30.0, **selection: int) -> FrameSource:
+def guarded_source(video: VideoInfo, *names: str, stall_s: float = 30.0, **selection: Any) -> FrameSource:
     wanted = Selection(**selection)
 
     def opened(name: str, part: Selection) -> FrameReader:
@@ -98,6 +99,63 @@ def test_the_stride_keeps_its_phase_when_the_next_decoder_goes_on(make_video: Ma
 def test_rest_of_a_selection(reached: int, expected: int | None) -> None:
     rest = Selection(start_frame=2, end_frame=12, stride=3).from_frame(reached)
     assert (rest and rest.start_frame) == expected
+
+
+def unguarded_source(video: VideoInfo, *names: str, only: frozenset[int] | None = None) -> FrameSource:
+    openers = [(name, lambda part, name=name: load_reader(name)(video.path, 25.0, part, 0)) for name in names]
+    chain = ChainReader(video.path, 25.0, Selection(only=only), openers)
+    return FrameSource(video, chain, 2, torch.device("cpu"), prefetch=0)
+
+
+@pytest.mark.parametrize("only", [None, frozenset({3}), frozenset({25})])
+@pytest.mark.parametrize("fake", ["fakes:GapThenGivesUp", "fakes:GapThenEnd"])
+def test_gaps_and_notes_are_the_same_with_and_without_guard(fake: str, only: frozenset[int] | None) -> None:
+    video = VideoInfo("v.mp4", path="v.mp4")
+    plain, guarded = unguarded_source(video, fake, only=only), guarded_source(video, fake, only=only)
+    assert numbers(plain) == numbers(guarded)
+    gap = FrameGap(10, 20, "damage")
+    rest = (FrameGap(30, None, "fake: damage"),) if fake == "fakes:GapThenGivesUp" else ()
+    assert plain.report() == guarded.report() and plain.report().gaps == (gap, *rest)
+    assert plain.notes == guarded.notes == ("a note",)
+
+
+def test_gaps_and_notes_from_before_a_hang_are_kept() -> None:
+    source = guarded_source(VideoInfo("v.mp4", path="v.mp4"), "fakes:GapThenSleeps", stall_s=4.0)
+    found = numbers(source)
+    assert found[:10] == list(range(10)) and found[10:] == list(range(20, len(found) + 10))
+    gaps = source.report().gaps
+    assert gaps[0] == FrameGap(10, 20, "damage") and source.notes == ("a note",)
+    assert [(gap.first_frame, gap.end_frame) for gap in gaps[1:]] == [(found[-1] + 1, None)]
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"), [("GivesUp", [(10, 20)]), ("GivesMore", [(15, 20)]), ("GivesMost", [])]
+)
+def test_frames_that_the_first_decoder_gave_are_in_no_gap_of_the_next(
+    first: str, expected: list[tuple[int, int]]
+) -> None:
+    source = unguarded_source(VideoInfo("v.mp4", path="v.mp4"), f"fakes:{first}", "fakes:GapThenEnd")
+    found = numbers(source)
+    report = source.report()
+    assert [(gap.first_frame, gap.end_frame) for gap in report.gaps] == expected
+    lost = {k for start, end in expected for k in range(start, end)}
+    assert found == [k for k in range(30) if k not in lost] and report.video.n_frames == 30
+
+
+def test_a_gap_beyond_what_the_first_decoder_gave_is_left_to_the_next() -> None:
+    video = VideoInfo("v.mp4", path="v.mp4")
+    source = unguarded_source(video, "fakes:GivesUpInAGap", "fakes:GapThenEnd")
+    assert numbers(source) == [*range(10), *range(20, 30)]
+    assert source.report().gaps == (FrameGap(10, 20, "damage"),)
+    alone = unguarded_source(video, "fakes:GivesUpInAGap")
+    assert numbers(alone) == [0, 1, 2, 3, 4]
+    assert alone.report().gaps == (FrameGap(5, 8, "damage"), FrameGap(8, None, "fake: damage"))
+
+
+def test_a_decoder_found_unsuited_after_another_gave_up_repeats_no_frame() -> None:
+    names = "fakes:GivesUp", "fakes:SaysUnsuited", "fakes:GapThenEnd"
+    source = unguarded_source(VideoInfo("v.mp4", path="v.mp4"), *names)
+    assert numbers(source) == [*range(10), *range(20, 30)]
 
 
 def test_noise_on_standard_output_is_harmless(make_video: MakeVideo) -> None:

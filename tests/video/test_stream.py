@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from hem.config import VideoConfig
 from hem.errors import HemError
 from hem.structures import FrameGap, VideoInfo
+from hem.training.videos import Videos
+from hem.video import source
 from hem.video.manifest import scan_videos
 from hem.video.source import open_source
 from hem.video.stream import VideoStream, reread_frames, shard_videos
@@ -86,12 +89,28 @@ def test_shards_hold_each_video_once_and_balance(tmp_path: Path) -> None:
         shard_videos(videos, 2, 2)
 
 
+def test_mined_frames_are_read_again_under_guard(
+    make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+    def here(self: object) -> None:
+        raise AssertionError("decoded in this process")
+
+    monkeypatch.setattr("fakes.Sleeps.misbehave", here)
+    monkeypatch.setitem(source._CPU_CHAIN, "pyav", ("fakes:SleepsAtOnce",))
+    video = VideoInfo("v.mp4", path=str(make_video(n=3)))
+    videos = Videos([video], VideoConfig(decoder="pyav", guard="always", stall_s=1.0))
+    with pytest.raises(HemError, match=r"frames \[1\] cannot be read again \(.*no frame for 1 s"):
+        videos.reread(video, [1])
+
+
 def test_reread_gives_the_same_pixels(make_video: MakeVideo) -> None:
     video = scan_videos(make_video(n=30)).videos[0]
-    with open_source(video, batch_size=7) as source:
+    with open_source(video, batch_size=7) as opened:
         mined = {
             int(index): batch.frames[row].clone()
-            for batch in source
+            for batch in opened
             for row, index in enumerate(batch.frame_indices)
         }
     again = reread_frames(video, [29, 3, 3, 17, 0])
