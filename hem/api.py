@@ -1,5 +1,6 @@
 """Mining without a command line: three lines of Python for what ``python -m hem.mine`` does."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,11 +12,12 @@ import numpy as np
 from hem import settings as shipped
 from hem.artifacts import save_coco, save_examples, sha256_file, write_json
 from hem.artifacts.evidence import StoredEvidence, load_evidence
+from hem.artifacts.examples import names_up_to
 from hem.artifacts.rulings import gather_rulings
 from hem.config import VideoConfig
 from hem.errors import HemError
 from hem.given import Say, evidence_from, file_for, paper_alone
-from hem.mining.presets import Paper, Preset
+from hem.mining.presets import Elicited, Paper, Preset
 from hem.mining.run import NO_CALIBRATION
 from hem.ops.rulings import honour
 from hem.structures import HardExample, Kind, VideoInfo
@@ -128,6 +130,11 @@ def mine_videos(
     """
     if (detector is None) == (detections is None):
         raise HemError("mining needs either a detector (checkpoint=) or detections=, not both")
+    if detector is None and isinstance(preset, Elicited):
+        raise HemError(
+            "mining=elicited asks a detector about disturbed frames, and given detections cannot be asked: "
+            "give checkpoint=, or mine with `temporal` or `hem`"
+        )
     _calibration_given(preset, calibration)
     collect = collect or shipped.collect()
     settings = exactly_for(preset, collect)
@@ -160,7 +167,7 @@ def _digests(data: Videos, detector: "Detector | None", detections: Path | None)
     if detector is not None:
         return [detector.digest()] * len(data.videos)
     assert detections is not None
-    return [sha256_file(file_for(detections, video, len(data.videos))) for video in data.videos]
+    return [sha256_file(file_for(detections, video, data.videos)) for video in data.videos]
 
 
 def _refuse_other_pass(
@@ -245,8 +252,7 @@ def _answer(
     examples = honour(mined, rulings)
     seconds = {"collect": collected, "query": time.monotonic() - started}
     names = next((one.class_names for one in seen if one.class_names), ())
-    highest = max((one.highest for one in seen), default=1)
-    names = names or tuple(f"class {label}" for label in range(1, highest + 1))
+    names = names_up_to(names, max((one.highest for one in seen), default=1))
     output_dir.mkdir(parents=True, exist_ok=True)
     save_examples(output_dir / "hard_examples.parquet", examples, class_names=names)
     save_coco(output_dir / "hard_examples.json", examples, [one.video for one in seen], names)
@@ -256,7 +262,7 @@ def _answer(
         for one in seen
     ]
     rows += [_nothing_of(one) for one in skipped]
-    chosen = {f.name: getattr(preset, f.name) for f in fields(preset)}  # type: ignore[arg-type]
+    chosen = {f.name: _plain(getattr(preset, f.name)) for f in fields(preset)}  # type: ignore[arg-type]
     write_json(
         output_dir / "mining.json",
         "mining",
@@ -293,6 +299,11 @@ class _Seen:
         }
         gaps = [f"frames {gap.first_frame}..{gap.end_frame or 'end'}: {gap.reason}" for gap in found.gaps]
         return cls(found.video, tuple(found.class_names), int(found.labels.max(initial=1)), row, gaps)
+
+
+def _plain(value: object) -> object:
+    """Return what JSON can hold: infinite thresholds as text."""
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def _nothing_of(video: SkippedVideo) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Mining videos whose detections any other program made."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from hem.artifacts.evidence import StoredEvidence, evidence_in, load_evidence, s
 from hem.config import VideoConfig
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
-from hem.mining.paper import PaperJudge, PaperThresholds
+from hem.mining.paper import PaperJudge, PaperThresholds, check_paper_range
 from hem.mining.presets import Paper
 from hem.mining.sources import format_of, read_detections
 from hem.mining.stream import stream_paper
-from hem.mining.table import MinedTable, frame_times
+from hem.mining.table import MinedTable, frame_times, some_of
 from hem.structures import GreyPicture, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import ExampleList
-from hem.training.evidence_pass import counted, folder_of
+from hem.training.evidence_pass import counted, folder_of, refuse_nothing
 from hem.training.videos import Videos
 from hem.video.pyav_source import packet_times
 from hem.video.source import open_source
@@ -63,7 +63,7 @@ def evidence_from(
             if say:
                 say(before + frames)
 
-        path = file_for(detections, video, len(data.videos))
+        path = file_for(detections, video, data.videos)
         found = detections_of(video, path, source, class_names)
         with data.source(video, grey=True) as frames:
             evidence = collect_evidence(
@@ -73,11 +73,14 @@ def evidence_from(
                 settings,
                 detector_digest=sha256_file(path),
                 gaps=lambda: frames.report().gaps,
+                video=video,
             )
         save_evidence(folder, evidence)
         done += evidence.detections.n_frames
         del evidence  # one video's in memory at a time
-    return StoredEvidence((folder_of(root, video, data.videos), video) for video in data.videos)
+    collected = StoredEvidence((folder_of(root, video, data.videos), video) for video in data.videos)
+    refuse_nothing(collected)
+    return collected
 
 
 def paper_alone(
@@ -99,11 +102,11 @@ def paper_alone(
     for video in data.videos:
         folder = folder_of(root, video, data.videos)
         evidence = evidence_in(folder, video) if folder.exists() else None
-        if evidence is not None and evidence.collected.search_margin is not None:
+        if evidence is not None and _answers(evidence, preset.thresholds):
             examples.append(preset.mine([evidence]))
             kept.append((folder, video))
         else:
-            path = file_for(detections, video, len(data.videos))
+            path = file_for(detections, video, data.videos)
             found = detections_of(video, path, source, class_names)
             table, found = stream_video(video, found, preset.thresholds, data.settings)
             examples.append(table.taught())
@@ -116,7 +119,17 @@ def paper_alone(
         done += evidence.detections.n_frames
         if say:
             say(done)
-    return StoredEvidence(kept, last=evidence), ExampleList.joined(examples)
+    mined = StoredEvidence(kept, last=evidence)
+    refuse_nothing(mined)
+    return mined, ExampleList.joined(examples)
+
+
+def _answers(evidence: Evidence, thresholds: PaperThresholds) -> bool:
+    try:
+        check_paper_range(evidence, thresholds)
+    except HemError:
+        return False
+    return True
 
 
 def stream_video(
@@ -149,9 +162,8 @@ def stream_video(
             pass
         times = source.times_s(detections.n_frames)
         gaps = source.report().gaps
-    if len(times) and np.isnan(times).all():
-        raise HemError(f"{video.video_id}: no frame could be decoded, so there is nothing to mine")
     found = replace(detections, frame_times_s=times, gaps=gaps or detections.gaps)
+    table = some_of(table, ~np.isnan(times)[table.frame_index])  # what cannot be read cannot be shown again
     return replace(table, time_s=frame_times(found)[table.frame_index]), found
 
 
@@ -170,24 +182,35 @@ def detections_of(
     return replace(found, frame_times_s=np.arange(n_frames, dtype=np.float64) / video.fps)
 
 
-def file_for(detections: Path, video: VideoInfo, n_videos: int) -> Path:
+def file_for(detections: Path, video: VideoInfo, among: Sequence[VideoInfo]) -> Path:
     """Return the file with a video's detections: ``detections`` itself, or one in it that is named alike.
 
+    Named after the whole name (clip.mp4.txt) or, if no other video of ``among`` is called so, after
+    the name without its suffix (clip.txt).
+
     Raises:
-        HemError: if there is none, or one file is given for several videos.
+        HemError: if there is none, one file is given for several videos, or it may belong to either of two.
     """
     if detections.is_file():
-        if n_videos > 1:
+        if len(among) > 1:
             raise HemError(
-                f"detections={detections} is one file for {n_videos} videos; give a folder with one file "
+                f"detections={detections} is one file for {len(among)} videos; give a folder with one file "
                 "for each video, named after it (clip.mp4 -> clip.txt)"
             )
         return detections
-    stem = Path(video.video_id).with_suffix("")
-    tried = [detections / f"{name}{s}" for name in (stem, video.video_id) for s in _DETECTION_SUFFIXES]
-    for path in tried:
-        if path.is_file():
-            return path
-    raise HemError(
-        f"no detections of {video.video_id} in {detections}; looked for {tried[0].name} and the like"
-    )
+    stem = _stem(video)
+    tried = [detections / f"{name}{s}" for name in (video.video_id, stem) for s in _DETECTION_SUFFIXES]
+    path = next((path for path in tried if path.is_file()), None)
+    if path is None:
+        looked = tried[len(_DETECTION_SUFFIXES)].name
+        raise HemError(f"no detections of {video.video_id} in {detections}; looked for {looked} and the like")
+    alike = [one.video_id for one in among if _stem(one) == stem and one.video_id != video.video_id]
+    if alike and path not in tried[: len(_DETECTION_SUFFIXES)]:
+        raise HemError(
+            f"{path} may belong to {video.video_id} or to {alike[0]}: name it {video.video_id}{path.suffix}"
+        )
+    return path
+
+
+def _stem(video: VideoInfo) -> Path:
+    return Path(video.video_id).with_suffix("")

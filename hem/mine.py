@@ -5,6 +5,7 @@ from typing import Any
 
 from hem.allocator import keep_freed_memory
 from hem.api import MiningResult, mine_evidence, mine_videos
+from hem.artifacts.examples import names_up_to
 from hem.compose import entry
 from hem.config import MineConfig, check
 from hem.errors import HemError
@@ -90,8 +91,7 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
 def _keep_frames(config: MineConfig, result: MiningResult, output: Path) -> None:
     videos = [one.detections.video for one in result.evidence]
     names = next((tuple(one.detections.class_names) for one in result.evidence), ())
-    highest = max((example.label for example in result.examples), default=1)
-    names = names or tuple(f"class {label}" for label in range(1, highest + 1))
+    names = names_up_to(names, max((example.label for example in result.examples), default=1))
     caps = Caps(config.replay.max_frames, config.replay.max_per_video, config.replay.max_per_track)
     write_round(
         output / "replay" / "round_001",

@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.artifacts.detections import load_detections, save_detections
+from hem.artifacts.detections import from_columns, save_detections
 from hem.artifacts.files import digest_of, read_table, whole_directory, write_table
 from hem.errors import HemError
 from hem.structures import VideoInfo
@@ -68,8 +68,8 @@ def load_evidence(directory: Path) -> Evidence:
     missing = [name for name in _NAMES if not (directory / f"{name}.parquet").is_file()]
     if missing:
         raise HemError(f"{directory} is not evidence of one video: it lacks {missing[0]}.parquet")
-    detections = load_detections(directory / "detections.parquet")
     flags, header = read_table(directory / "frames.parquet", "evidence_frames")
+    detections = from_columns(*_table_of_pass(directory, "detections", "detections", header))
     near = _of_pass(directory, "neighbours", header)
     answers = _of_pass(directory, "responses", header)
     if digest_of(header["collected"]) != header["made_by"]["collect"]:
@@ -93,11 +93,17 @@ def load_evidence(directory: Path) -> Evidence:
 
 
 def _of_pass(directory: Path, name: str, of_frames: Mapping[str, Any]) -> dict[str, NDArray]:
-    """Return a table's columns, if it comes from the pass that the header of the frames names."""
-    columns, header = read_table(directory / f"{name}.parquet", f"evidence_{name}")
+    return _table_of_pass(directory, name, f"evidence_{name}", of_frames)[0]
+
+
+def _table_of_pass(
+    directory: Path, name: str, kind: str, of_frames: Mapping[str, Any]
+) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """Return a table's columns and header, if it comes from the pass that the header of the frames names."""
+    columns, header = read_table(directory / f"{name}.parquet", kind)
     if header.get("made_by") != of_frames["made_by"]:
         raise HemError(f"{directory / name}.parquet comes from another pass than frames.parquet")
-    return columns
+    return columns, header
 
 
 def evidence_in(folder: Path, video: VideoInfo) -> Evidence:

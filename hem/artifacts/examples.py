@@ -10,9 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from hem.artifacts.files import read_table, write_json, write_slices
+from hem.errors import HemError
 from hem.structures import HardExample, Kind, VideoInfo
 from hem.structures.example_list import SLICE, frames_of, in_order
 
+MOST_CLASSES = 100_000
+"""Labels are whole numbers counted from 1; a larger one is none, and names for all up to it fill a disk."""
 _SORTED = json.JSONEncoder(sort_keys=True)
 _SCHEMA = pa.schema(
     [
@@ -31,6 +34,19 @@ _SCHEMA = pa.schema(
         ("evidence", pa.string()),
     ]
 )
+
+
+def names_up_to(class_names: Sequence[str], highest: int) -> tuple[str, ...]:
+    """Return names of labels 1..``highest`` and of all that have one; those without are ``class <label>``.
+
+    Raises:
+        HemError: if ``highest`` is above MOST_CLASSES.
+    """
+    if highest > MOST_CLASSES:
+        raise HemError(
+            f"label {highest} is above {MOST_CLASSES}: number the classes of the detections from 1"
+        )
+    return (*class_names, *(f"class {label}" for label in range(len(class_names) + 1, highest + 1)))
 
 
 def save_examples(

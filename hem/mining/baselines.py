@@ -42,7 +42,8 @@ def mine_random(
     if per_frame < 0:
         raise HemError(f"random baseline: per_frame={per_frame} must be >= 0")
     sizes = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
-    usable = np.flatnonzero((sizes > 0).all(1) & (sizes[:, 0] <= video.width) & (sizes[:, 1] <= video.height))
+    fits = (sizes > 0).all(1) & (sizes[:, 0] <= video.width) & (sizes[:, 1] <= video.height)
+    usable = np.flatnonzero(fits & _readable(detections))
     if len(usable) == 0:
         return []
     identity = zlib.crc32((video.digest or video.video_id).encode())
@@ -82,7 +83,8 @@ def mine_score(
     """
     if low > high:
         raise HemError(f"score baseline: low={low} must not be above high={high}")
-    rows = np.flatnonzero((detections.scores >= low) & (detections.scores < high))
+    scores = detections.scores
+    rows = np.flatnonzero((scores >= low) & (scores < high) & _readable(detections))
     return _from_rows(detections, rows, Kind.HARD_NEGATIVE, "score", round_number)
 
 
@@ -98,7 +100,7 @@ def mine_pseudo_labels(
     Raising the threshold trades missed objects, which become background, for fewer false labels.
     ``seed`` is there for the common signature: nothing here is random.
     """
-    rows = np.flatnonzero(detections.scores >= score_threshold)
+    rows = np.flatnonzero((detections.scores >= score_threshold) & _readable(detections))
     return _from_rows(detections, rows, Kind.PSEUDO_LABEL, "pseudo_labels", round_number)
 
 
@@ -157,6 +159,11 @@ def _free_box(
         if bool(apart.all()):
             return row, box
     return -1, np.zeros(4)
+
+
+def _readable(detections: VideoDetections) -> NDArray[np.bool_]:
+    """Return bool (N,): the detection's frame was decoded, so that it can be shown to a detector again."""
+    return ~np.isnan(detections.frame_times_s)[detections.frame_index]
 
 
 def _from_rows(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hem.errors import HemError
 from hem.mining.frame_flags import FrameFlagger
-from hem.mining.held import FrameBoxes, HeldFrame, boxes_above, holds, stretch_of
+from hem.mining.held import NO_BOXES, FrameBoxes, HeldFrame, boxes_above, holds, stretch_of
 from hem.mining.matching import (
     BoxTemplate,
     NeighbourRow,
@@ -66,6 +66,7 @@ def collect_evidence(
     class_names: Sequence[str] = (),
     score_range: tuple[float, float] | None = None,
     gaps: Callable[[], Sequence[FrameGap]] | None = None,
+    video: VideoInfo | None = None,
     threads: int = 2,
 ) -> Evidence:
     """Collect the evidence of one video in one forward pass, in memory that its length doesn't change.
@@ -81,10 +82,12 @@ def collect_evidence(
         detector_digest: of what made the detections.
         class_names, score_range: of the detector.
         gaps: called at the end, gives the stretches that could not be decoded.
+        video: what ``frames`` are of, for the evidence of a video of which not one frame decoded.
         threads: that match templates; the result does not depend on it.
 
     Raises:
-        HemError: if neither or both of ``detections`` and ``detect`` are given, or no frame decoded.
+        HemError: if neither or both of ``detections`` and ``detect`` are given, or no frame decoded and
+            ``video`` is not given.
     """
     settings = settings or CollectSettings()
     if (detections is None) == (detect is None):
@@ -100,6 +103,8 @@ def collect_evidence(
         collector.finish()
     finally:
         collector.close()
+    if collector.video is None:
+        collector.video = video
     return collector.evidence(
         detections, detector_digest, tuple(class_names), score_range, tuple(gaps()) if gaps else ()
     )
@@ -122,7 +127,7 @@ class _Collector:
         self._decided = 0  # of the held frames, how many are past
         self._found: list[FrameBoxes] = []  # of each frame read, where a detector is asked
         self._read, self._times_s, self._flags = array("q"), array("d"), bytearray()  # of each frame read
-        self._video: VideoInfo | None = None
+        self.video: VideoInfo | None = None  # known from the first frame on
         self._n_rows = 0
         self._shot = 0
         self._allowance = 0.0
@@ -134,10 +139,10 @@ class _Collector:
 
     def push(self, batch: FrameBatch | GreyBatch, given: VideoDetections | None) -> None:
         """Take the next frames."""
-        if self._video is None:
+        if self.video is None:
             one = batch.frames[0, 0] if isinstance(batch, FrameBatch) else batch.pictures[0]
             height, width = one.shape
-            self._video = replace(batch.video, width=int(width), height=int(height))
+            self.video = replace(batch.video, width=int(width), height=int(height))
         # one by one out of a tensor, numbers take longer than what is done with them
         numbers, times_s = (np.asarray(column).tolist() for column in (batch.frame_indices, batch.times_s))
         if given is None:
@@ -187,7 +192,7 @@ class _Collector:
     def _decide(self, count: int) -> None:
         """Order the matches and disturbances of the next ``count`` frames, and let go of older ones."""
         self._gather()
-        assert self._video is not None
+        assert self.video is not None
         first = self._decided
         around = self._held[: first + count + self._settings.reach]
         stretch, owner = stretch_of(around)
@@ -195,7 +200,7 @@ class _Collector:
         if self._settings.box_margin is not None:
             before, after = box_reach(stretch, self._settings)
         if self._settings.search_margin is not None:
-            pixels = pixel_reach(stretch, self._video, self._settings)
+            pixels = pixel_reach(stretch, self.video, self._settings)
         mine = (owner >= first) & (owner < first + count)
         by_index = {frame.index: frame for frame in around}
         for row in np.flatnonzero(mine & ((before > 0) | (after > 0) | (pixels > 0))).tolist():
@@ -281,7 +286,7 @@ class _Collector:
         gaps: tuple[FrameGap, ...],
     ) -> Evidence:
         """Return everything, in the order of the detections."""
-        if self._video is None:
+        if self.video is None:
             raise HemError("no frame could be decoded, so there is no evidence to collect")
         n_frames = given.n_frames if given is not None else _end(self.next_index, gaps)
         times, flags = np.full(n_frames, np.nan), np.zeros(n_frames, dtype=np.uint8)
@@ -313,11 +318,12 @@ class _Collector:
         gaps: tuple[FrameGap, ...],
     ) -> tuple[VideoDetections, NDArray[np.int64]]:
         """Return the video's detections, and for each row counted while reading its row there."""
-        assert self._video is not None
+        assert self.video is not None
         if given is None:
-            video = replace(self._video, n_frames=len(times))
-            boxes, scores, labels = (np.concatenate(column) for column in zip(*self._found, strict=True))
-            found = VideoDetections(
+            video = replace(self.video, n_frames=len(times))
+            found = self._found or [NO_BOXES]
+            boxes, scores, labels = (np.concatenate(column) for column in zip(*found, strict=True))
+            every = VideoDetections(
                 video,
                 np.repeat(read, [len(one) for one in self._found]),
                 boxes,
@@ -329,10 +335,10 @@ class _Collector:
                 floor_score=self._settings.floor_score,
                 class_names=class_names,
             )
-            return found, np.arange(len(found), dtype=np.int64)
+            return every, np.arange(len(every), dtype=np.int64)
         starts = np.searchsorted(given.frame_index, read, side="left")
         _, rows = expand_ranges(starts, np.searchsorted(given.frame_index, read, side="right"))
-        video = replace(given.video, width=self._video.width, height=self._video.height)
+        video = replace(given.video, width=self.video.width, height=self.video.height)
         return replace(given, video=video, frame_times_s=times, gaps=gaps or given.gaps), rows
 
 

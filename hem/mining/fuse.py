@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.gaps import gap_table
-from hem.mining.index import index_of
+from hem.mining.gaps import gap_table, prepare_gaps
+from hem.mining.index import index_of, within
 from hem.mining.static import background
 from hem.mining.table import (
     IGNORE,
@@ -179,7 +179,7 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
     Raises:
         HemError: if the evidence holds no responses, or was not kept down to the thresholds.
     """
-    check_elicited(evidence.collected, thresholds)
+    check_elicited(evidence, thresholds)
     found, answers = evidence.detections, answers_of(evidence, thresholds.min_variants)
     doubtful = answers.asked & (found.scores >= thresholds.neighbour_threshold)
     unsure = answers.asked & (found.scores >= thresholds.ignore_score)
@@ -245,7 +245,8 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     What lies at the place of such an unchanged one is no positive either.
     Elsewhere the temporal rule decides, but if the pass asked about other frames, its hard negatives
     are ignored with ``needs_answer``, and its labels and filled gaps with ``labels_need_answer``.
-    Gaps filled by matching come on top, unless a detection in them was judged already.
+    Gaps filled by matching come on top, unless a detection in them was judged already; between detections
+    of which one is a hard negative or can be no positive they are ignored.
     A verdict that both kinds reach has the larger of their weights, plus a tenth of the smaller, at
     most 1: more evidence of either kind never lowers it.
 
@@ -253,9 +254,10 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
         HemError: if a threshold lies outside the ranges that the evidence was collected for.
     """
     limits, response = thresholds.temporal, thresholds.elicited
-    check_range(evidence.collected, limits)
-    # first, since filling gaps takes room for a while and the columns below take it to the end
-    gaps = gap_table(evidence, limits, "hem") if limits.max_gap else None
+    check_range(evidence, limits)
+    if evidence.collected.variants:
+        within("min_variants", response.min_variants, (1, len(evidence.collected.variants)))
+    prepare_gaps(evidence, limits, "hem")
     steady, answers = steadiness(evidence, limits), answers_of(evidence, response.min_variants)
     verdict, weights = _fused(evidence, thresholds, steady, answers)
     seen = {"support": steady.support, "steadiness": steady.value, "response": answers.mean}
@@ -263,8 +265,9 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     if evidence.change is not None:
         seen["change"] = evidence.change
     table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
-    if gaps is None:
+    if not limits.max_gap:
         return table
+    gaps = gap_table(evidence, limits, "hem", (verdict == NEGATIVE) | background(evidence, response)[1])
     return with_gaps(table, as_ignored(gaps) if _labels_asked(evidence, response) else gaps)
 
 
@@ -320,13 +323,3 @@ def _fused(
 
 def _together(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.minimum(np.maximum(one, other) + 0.1 * np.minimum(one, other), 1.0))
-
-
-def mine_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> list[HardExample]:
-    """Return what query_elicited finds."""
-    return query_elicited(evidence, thresholds).examples()
-
-
-def mine_hem(evidence: Evidence, thresholds: HemThresholds) -> list[HardExample]:
-    """Return what query_hem finds."""
-    return query_hem(evidence, thresholds).examples()

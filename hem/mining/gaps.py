@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hem.mining.gap_pairs import Between, gap_pairs
 from hem.mining.index import index_of
-from hem.mining.table import IGNORE, POSITIVE, MinedTable
+from hem.mining.table import IGNORE, POSITIVE, MinedTable, as_ignored
 from hem.mining.thresholds import TemporalThresholds
 from hem.mining.tracks import tracks_of
 from hem.ops.boxes import Boxes, paired_iou
@@ -58,24 +58,59 @@ def find_gaps(evidence: Evidence, thresholds: TemporalThresholds) -> Gaps:
         return Gaps(pairs.before[chosen], pairs.after[chosen], pairs.seen.of(chosen))
 
     # neighbouring settings often leave the same pairs
-    return index.remembered("gaps", use.tobytes(), assigned, room=32) if pairs.complete else assigned()
+    gaps = index.remembered("gaps", use.tobytes(), assigned, room=32) if pairs.complete else assigned()
+    return _unexplained(evidence, gaps, t)
 
 
-def gap_table(evidence: Evidence, thresholds: TemporalThresholds, rule: str) -> MinedTable:
+def _unexplained(evidence: Evidence, gaps: Gaps, thresholds: TemporalThresholds) -> Gaps:
+    """Leave out gaps in which something that links would join to the track lies where the object must have
+    been: it was found, and its box is off. What moves may overlap neither end by then."""
+    found, seen = evidence.detections, gaps.seen
+    label = found.labels[gaps.before[seen.gap]]
+    explained = np.zeros(len(gaps.before), dtype=np.bool_)
+    matched = np.where(seen.overlap[:, None] > 0, seen.agreed, seen.straight)
+    for boxes in (seen.straight, matched):
+        owner, row, iou = _over(evidence, seen.frame_index, label, boxes)
+        joins = (iou > 0) & (iou >= thresholds.link_iou)
+        hit = joins & (found.scores[row] >= thresholds.label_score)
+        explained[seen.gap[owner[hit]]] = True
+    if not explained.any():
+        return gaps
+    left = np.flatnonzero(~explained)
+    return Gaps(gaps.before[left], gaps.after[left], seen.of(left))
+
+
+def prepare_gaps(evidence: Evidence, thresholds: TemporalThresholds, rule: str) -> None:
+    """Work out what ``gap_table`` gives: first of all, since that takes room for a while, and the columns
+    of an answer take it to the end."""
+    if thresholds.max_gap:
+        gap_table(evidence, thresholds, rule)
+
+
+def gap_table(
+    evidence: Evidence,
+    thresholds: TemporalThresholds,
+    rule: str,
+    doubted: NDArray[np.bool_] | None = None,
+) -> MinedTable:
     """Return hard positives, and ignore regions where a gap cannot be filled with certainty.
 
     One frame without agreement (occlusion, change of appearance) makes its whole gap ignore, and so
     does a box that leaves the frame. Weight: the lowest agreement in the gap.
+
+    Args:
+        evidence, thresholds, rule: what is asked.
+        doubted: bool (N,), detections that are no objects; between them gaps are ignored.
     """
     index, t = index_of(evidence), thresholds
     labels = index.count_at_least(t.label_score)
     ends = (labels, t.link_iou, t.min_track, t.max_gap, t.iou_threshold, t.agree_iou)
-
-    def filled() -> MinedTable:
-        gaps = index.remembered("gap ends", ends, lambda: find_gaps(evidence, t), room=8)
-        return _gap_table(evidence, thresholds, rule, gaps)
-
-    return index.remembered(f"gaps {rule}", (*ends, t.ncc_threshold), filled, room=8)
+    gaps = index.remembered("gap ends", ends, lambda: find_gaps(evidence, t), room=8)
+    key = (*ends, t.ncc_threshold)
+    table = index.remembered(f"gaps {rule}", key, lambda: _gap_table(evidence, t, rule, gaps), room=8)
+    if doubted is None or not doubted.any():
+        return table
+    return as_ignored(table, (doubted[gaps.before] | doubted[gaps.after])[gaps.seen.gap])
 
 
 def _gap_table(evidence: Evidence, thresholds: TemporalThresholds, rule: str, gaps: Gaps) -> MinedTable:
@@ -117,12 +152,22 @@ def _teacher(
     evidence: Evidence, frame_index: NDArray[np.int64], labels: NDArray[np.int64], boxes: Boxes
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the detector's own (low) score at each gap box, NaN if none, and that detection's row."""
-    found, starts = evidence.detections, index_of(evidence).frame_starts
-    owner, row = expand_ranges(starts[frame_index], starts[frame_index + 1])
-    fits = (found.labels[row] == labels[owner]) & (paired_iou(boxes[owner], found.boxes_xyxy[row]) > 0.5)
-    owner, row = owner[fits], row[fits]
+    found = evidence.detections
+    owner, row, iou = _over(evidence, frame_index, labels, boxes)
+    owner, row = owner[iou > 0.5], row[iou > 0.5]
     order = np.lexsort((row, -found.scores[row], owner))[::-1]  # what is written last stays
     score = np.full(len(frame_index), np.nan)
     best = np.full(len(frame_index), -1, dtype=np.int64)
     score[owner[order]], best[owner[order]] = found.scores[row[order]], row[order]
     return score, best
+
+
+def _over(
+    evidence: Evidence, frame_index: NDArray[np.int64], labels: NDArray[np.int64], boxes: Boxes
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return (which box, row, IoU) of every detection of its class in the frame of each box."""
+    found, starts = evidence.detections, index_of(evidence).frame_starts
+    owner, row = expand_ranges(starts[frame_index], starts[frame_index + 1])
+    same = found.labels[row] == labels[owner]
+    owner, row = owner[same], row[same]
+    return owner, row, paired_iou(boxes[owner], found.boxes_xyxy[row])

@@ -25,6 +25,9 @@ class FrameBoxes(NamedTuple):
         return len(self.scores)
 
 
+NO_BOXES = FrameBoxes(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64))
+
+
 @dataclass(eq=False)
 class HeldFrame:
     """One frame: its number among all, what it shows, and the row of its first detection among all.

@@ -13,6 +13,7 @@ from hem.structures.evidence import NeighbourTable
 
 NeighbourRow = tuple[int, int, int, float, NDArray[np.float64]]
 """Of a neighbour table: candidate, offset, region, NCC, tracked box float64 (4,)."""
+_LEAST_SIDE = 6  # pixels
 MOST_PLACES = 0.6
 """Of all places; to look at more of them one by one costs as much as to look at all."""
 Place = tuple[int, int]
@@ -41,7 +42,7 @@ class PixelTemplate:
         left, top, right, bottom = (int(value) for value in box_xyxy)
         self._template = grey[top:bottom, left:right]
         self._region = pixel_region(box_xyxy, margin, size)
-        self._near = int(margin * NEAR)
+        self._near = int(min(margin * NEAR, max(size)))
 
     def match(self, other: GreyPicture) -> tuple[float, NDArray[np.float64]]:
         """Return the best NCC in another frame, uint8 (H, W), and the box of the template there (4,)."""
@@ -147,6 +148,7 @@ class BoxTemplate:
 
     Box-relative throughout: the longer side is at most ``side`` pixels and the search reaches
     ``margin`` times the longer side on every side, so twice the resolution gives the same answer.
+    The shorter side keeps _LEAST_SIDE pixels: of a long thin box too little would be left to be recognised.
     The part of the box outside the frame is not matched.
     """
 
@@ -159,10 +161,12 @@ class BoxTemplate:
         longer = max(self._size)
         self.usable = min(self._size) >= 4
         """False for boxes with too few pixels inside the frame to be recognised."""
-        self._factor = min(1.0, side / longer) if longer else 1.0
+        self._factors = tuple(
+            min(1.0, max(side / longer, _LEAST_SIDE / own)) if own else 1.0 for own in self._size
+        )
         self._reach = margin * longer
         if self.usable:
-            self._template = shrink(grey[top:bottom, left:right], self._factor)
+            self._template = shrink(grey[top:bottom, left:right], *self._factors)
 
     def find(self, other: GreyPicture) -> tuple[float, NDArray[np.float64]]:
         """Return (best NCC, box of the template's size at the best place, float64 (4,))."""
@@ -170,11 +174,7 @@ class BoxTemplate:
         x, y = self._origin
         x0, x1 = max(0, int(x - self._reach)), min(width, int(np.ceil(x + self._size[0] + self._reach)))
         y0, y1 = max(0, int(y - self._reach)), min(height, int(np.ceil(y + self._size[1] + self._reach)))
-        region = shrink(other[y0:y1, x0:x1], self._factor)
-        low, wide = self._template.shape
-        if region.shape[0] < low or region.shape[1] < wide:
-            more = max(0, low - region.shape[0]), max(0, wide - region.shape[1])
-            region = np.pad(region, ((0, more[0]), (0, more[1])), mode="edge")
+        region = shrink(other[y0:y1, x0:x1], *self._factors)  # the template fits: it lies inside
         best, u, v = best_match_opencv(self._template, region)
         # the shrunk region's own scale, since its size was rounded to whole pixels
         scale_x, scale_y = (x1 - x0) / region.shape[1], (y1 - y0) / region.shape[0]
@@ -182,13 +182,12 @@ class BoxTemplate:
         return best, np.array([left, top, left + self._size[0], top + self._size[1]], dtype=np.float64)
 
 
-def shrink(picture: Grey, factor: float) -> Grey:
-    """Return the picture with both sides times ``factor``, at least 2 pixels each; itself at 1 or more."""
-    if factor >= 1.0:
+def shrink(picture: Grey, factor_x: float, factor_y: float) -> Grey:
+    """Return the picture with its sides times these factors, at least 2 pixels each; itself if both are 1."""
+    if min(factor_x, factor_y) >= 1.0:
         return picture
     height, width = picture.shape
-    size = (max(2, round(width * factor)), max(2, round(height * factor)))
-    return shrunk(picture, size)
+    return shrunk(picture, (max(2, round(width * factor_x)), max(2, round(height * factor_y))))
 
 
 class NeighbourRows:

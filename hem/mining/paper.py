@@ -18,7 +18,7 @@ from hem.mining.table import NEGATIVE, PSEUDO, MinedTable, detection_table
 from hem.ops.boxes import area_inclusive, overlapping_places, paired_iou_inclusive
 from hem.ops.isolation import Pairs, any_of, overlapping_pairs
 from hem.structures import HardExample, VideoDetections
-from hem.structures.evidence import CollectSettings, Evidence
+from hem.structures.evidence import Evidence
 from hem.structures.video import VideoInfo
 
 Match = Callable[[int, int], tuple[float, NDArray[np.float64]] | None]
@@ -248,12 +248,12 @@ def paper_table(detections: VideoDetections, work: PaperWork, negatives: NDArray
 
 
 def query_paper(evidence: Evidence, thresholds: PaperThresholds) -> MinedTable:
-    """Answer the published rule from evidence alone.
+    """Answer the published rule from evidence alone; of frames that could not be decoded it says nothing.
 
     Raises:
         HemError: if a threshold lies outside the ranges that the evidence was collected for.
     """
-    check_paper_range(evidence.collected, thresholds)
+    check_paper_range(evidence, thresholds)
     index = index_of(evidence)
     detections = evidence.detections
     work = paper_work(detections, thresholds, index.inclusive_pairs)
@@ -264,9 +264,10 @@ def query_paper(evidence: Evidence, thresholds: PaperThresholds) -> MinedTable:
     offsets = np.concatenate([-steps, steps])
     target = frame[rows, None] + offsets
     inside = (target >= 0) & (target < work.n_frames)
-    present = np.zeros((detections.n_frames, index.n_labels + 1), dtype=np.bool_)
-    present[frame[work.kept], detections.labels[work.kept]] = True
-    needed = inside & present[np.where(inside, target, 0), detections.labels[rows, None]]
+    _, label = np.unique(detections.labels, return_inverse=True)  # counted up, however large they are
+    present = np.zeros((detections.n_frames, int(label.max(initial=0)) + 1), dtype=np.bool_)
+    present[frame[work.kept], label[work.kept]] = True
+    needed = inside & present[np.where(inside, target, 0), label[rows, None]]
 
     table = index.pixel
     explains = exists[table.detection] & (table.iou > thresholds.iou_threshold)
@@ -275,7 +276,7 @@ def query_paper(evidence: Evidence, thresholds: PaperThresholds) -> MinedTable:
     explained = any_of(table.row[explains], len(ncc))
     found = table.find(rows[:, None], offsets[None, :])
     passes = (found >= 0) & ~explained[found] & (ncc[found] >= thresholds.ncc_threshold)
-    isolated = np.asarray((passes | ~needed).all(axis=1))
+    isolated = np.asarray((passes | ~needed).all(axis=1)) & index.readable[frame[rows]]
     return paper_table(detections, work, rows[isolated])
 
 
@@ -287,8 +288,9 @@ def mine_paper(evidence: Evidence, thresholds: PaperThresholds) -> list[HardExam
     return query_paper(evidence, thresholds).examples()
 
 
-def check_paper_range(collected: CollectSettings, thresholds: PaperThresholds) -> None:
-    """Raise HemError unless evidence collected so can answer a query with these thresholds."""
+def check_paper_range(evidence: Evidence, thresholds: PaperThresholds) -> None:
+    """Raise HemError unless this evidence can answer a query with these thresholds."""
+    collected = evidence.collected
     if collected.search_margin != thresholds.search_margin:
         raise HemError(
             f"mining.search_margin is {thresholds.search_margin}, but the evidence was collected with "
@@ -299,4 +301,5 @@ def check_paper_range(collected: CollectSettings, thresholds: PaperThresholds) -
     within("window", thresholds.window, (1, collected.window))
     within("min_area", thresholds.min_area, (collected.paper_min_area, np.inf))
     within("border_margin", thresholds.border_margin, (collected.paper_border_margin, np.inf))
-    within("score_threshold", thresholds.score_threshold, (collected.floor_score, np.inf))
+    floor = max(collected.floor_score, evidence.detections.floor_score)
+    within("score_threshold", thresholds.score_threshold, (floor, np.inf))

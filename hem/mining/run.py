@@ -90,9 +90,10 @@ def _pool_of(evidence: Iterable[Evidence]) -> _Pool:
 
     def of_one(item: Evidence) -> _Pool:
         found = item.detections
-        decoded = int((~np.isnan(found.frame_times_s)).sum())
-        # a copy, unlike a view, lets go of the rest
-        return _Pool(found.scores.copy(), decoded, found.floor_score, (item.video_id,))
+        decoded = ~np.isnan(found.frame_times_s)
+        # of frames that count only; a copy, unlike a view, lets go of the rest
+        scores = found.scores[decoded[found.frame_index]]
+        return _Pool(scores, int(decoded.sum()), found.floor_score, (item.video_id,))
 
     parts = list(map(of_one, evidence))  # a loop's variable would keep one while the next is read
     return _Pool(
@@ -118,7 +119,7 @@ def _scale(pool: _Pool, preset: MiningPreset, calibrated: ScoreScale | None) -> 
     if preset.score_scale == "calibrated":
         if calibrated is None:
             raise HemError(NO_CALIBRATION)
-        return calibrated
+        return replace(calibrated, floor_score=pool.floor_score)
     if preset.score_scale == "raw":
         return ScoreScale.raw()
     return ScoreScale.quantile(

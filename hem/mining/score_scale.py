@@ -52,7 +52,7 @@ class ScoreScale:
             count that can be asked for; calibrated: lowest score of each step.
         values: float64 (K,). calibrated: precision of each step, rising; otherwise empty.
         reference_count: quantile: how many detections setting 0 admits, per_frame * frames.
-        floor_score: quantile: detections below it were not kept in the pool.
+        floor_score: detections below it were not kept in the pool; what setting 0 admits (calibrated).
     """
 
     kind: ScaleKind
@@ -130,7 +130,7 @@ class ScoreScale:
 
         quantile: +inf where the setting admits less than one detection. Of several detections at
         the threshold all pass. Where more are asked for than were kept, the floor: all pass (see
-        ``resolves``). calibrated: -inf for 0, +inf where no score is that precise.
+        ``resolves``). calibrated: the floor for 0, +inf where no score is that precise.
 
         Raises:
             HemError: if the setting is outside [0, 1] (any finite setting is legal on raw).
@@ -144,7 +144,7 @@ class ScoreScale:
         if self.kind is ScaleKind.CALIBRATED:
             reached = np.flatnonzero(self.values >= setting - _SLACK)
             if setting == 0:
-                return float("-inf")
+                return self.floor_score
             return float(self.scores[reached[0]]) if len(reached) else float("inf")
         count = int((1.0 - setting) * self.reference_count + _SLACK)
         if count == 0:

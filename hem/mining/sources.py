@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.artifacts import load_detections
+from hem.artifacts.examples import MOST_CLASSES
 from hem.errors import HemError
 from hem.structures import VideoDetections
 from hem.structures.video import VideoInfo
@@ -122,9 +123,12 @@ def _coco_entry(path: Path, number: int, entry: object) -> tuple[int, int, list[
         if key not in entry:
             raise HemError(f"{where}: {key} is missing")
     image, label, bbox = entry["image_id"], entry["category_id"], entry["bbox"]
-    for name, value, lowest in (("image_id", image, 0), ("category_id", label, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 2**31:
-            raise HemError(f"{where}: {name} must be a whole number from {lowest}, got {value!r}")
+    for name, value, lowest, highest in (
+        ("image_id", image, 0, 2**31 - 1),
+        ("category_id", label, 1, MOST_CLASSES),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise HemError(f"{where}: {name} must be a whole number in {lowest}..{highest}, got {value!r}")
     if not isinstance(bbox, list) or len(bbox) != 4:
         raise HemError(f"{where}: bbox must be [left, top, width, height], got {bbox!r}")
     values = [*bbox, entry["score"]]

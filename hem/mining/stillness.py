@@ -89,7 +89,7 @@ class StillnessMeter:
         if not sampled and not len(boxes_xyxy):
             return
         scale = min(1.0, LONG_SIDE / max(grey.shape))
-        picture = shrink(grey[:, :], scale).astype(np.int16)
+        picture = shrink(grey[:, :], scale, scale).astype(np.int16)
         if sampled:
             self._slot = slot
             self._samples.append((time_s, shot, picture))

@@ -159,24 +159,27 @@ def joined(tables: Sequence[MinedTable]) -> MinedTable:
 def with_gaps(table: MinedTable, gaps: MinedTable) -> MinedTable:
     """Return the rows of both, without what one of them settles for the other.
 
-    Dropped are gap boxes whose detection is a positive already, and ignored detections (the teacher's
-    own low score) that a filled gap turns into a hard positive.
+    Dropped are gap boxes whose detection teaches something already (also that it is false), and ignored
+    detections (the teacher's own low score) that a filled gap turns into a hard positive.
     """
     if not len(gaps):
         return table
     count = int(max(table.row.max(initial=-1), gaps.row.max(initial=-1))) + 2  # row -1 reads the end
-    positive = any_of(table.row[table.kind == POSITIVE], count)
-    gaps = _rows(gaps, ~positive[gaps.row] | (gaps.row < 0))
+    judged = any_of(table.row[table.kind != IGNORE], count)
+    gaps = some_of(gaps, ~judged[gaps.row] | (gaps.row < 0))
     filled = any_of(gaps.row[(gaps.kind == POSITIVE) & (gaps.row >= 0)], count)
-    return joined([_rows(table, ~((table.kind == IGNORE) & filled[table.row])), gaps])
+    return joined([some_of(table, ~((table.kind == IGNORE) & filled[table.row])), gaps])
 
 
-def as_ignored(table: MinedTable) -> MinedTable:
-    """Return the same boxes as ignore regions."""
-    return replace(table, kind=np.full_like(table.kind, IGNORE), weights=np.zeros_like(table.weights))
+def as_ignored(table: MinedTable, which: NDArray[np.bool_] | bool = True) -> MinedTable:
+    """Return the same boxes, those that bool (M,) ``which`` names as ignore regions."""
+    return replace(
+        table, kind=np.where(which, IGNORE, table.kind), weights=np.where(which, 0.0, table.weights)
+    )
 
 
-def _rows(table: MinedTable, keep: NDArray[np.bool_]) -> MinedTable:
+def some_of(table: MinedTable, keep: NDArray[np.bool_]) -> MinedTable:
+    """Return the rows that bool (M,) ``keep`` names."""
     if keep.all():
         return table
     names = ("row", "frame_index", "time_s", "boxes_xyxy", "labels", "kind", "scores", "weights")

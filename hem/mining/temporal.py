@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.gaps import gap_table
+from hem.mining.gaps import gap_table, prepare_gaps
 from hem.mining.index import EvidenceIndex, Groups, index_of
 from hem.mining.table import (
     IGNORE,
@@ -264,19 +264,21 @@ def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedT
 
     Weights: a hard negative's is visible · (1 - steadiness / threshold) scaled to [0.5, 1] - it rises
     with every neighbour frame that shows the picture and falls with whatever supports it; a
-    pseudo-label's is its support; a hard positive's the lowest agreement in its gap.
+    pseudo-label's is its support; a hard positive's the lowest agreement in its gap. A gap of which one end
+    is a hard negative is ignored.
 
     Raises:
         HemError: if a threshold lies outside the ranges that the evidence was collected for.
     """
-    check_range(evidence.collected, thresholds)
-    # first, since filling gaps takes room for a while and the columns below take it to the end
-    gaps = gap_table(evidence, thresholds, "temporal") if thresholds.max_gap else None
+    check_range(evidence, thresholds)
+    prepare_gaps(evidence, thresholds, "temporal")
     found = steadiness(evidence, thresholds)
     negative, pseudo, ignore = decide(evidence, thresholds, found)
     weights = np.where(negative, negative_weight(found, thresholds), np.clip(found.support, 0.0, 1.0))
     table = verdict_table(evidence, "temporal", (negative, pseudo, ignore), weights, found)
-    return table if gaps is None else with_gaps(table, gaps)
+    if not thresholds.max_gap:
+        return table
+    return with_gaps(table, gap_table(evidence, thresholds, "temporal", negative))
 
 
 def negative_weight(found: Steadiness, thresholds: TemporalThresholds) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from hem.errors import HemError
 from hem.mining.index import within
-from hem.structures.evidence import CollectSettings
+from hem.structures.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -216,29 +216,41 @@ def _ignore_below_neighbour(ignore: float | None, owner: "TemporalThresholds | E
     _require("ignore_threshold", ignore is None or ignore <= owner.neighbour_threshold, rule, owner)
 
 
-def check_elicited(collected: CollectSettings, thresholds: ElicitedThresholds) -> None:
+def check_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> None:
     """Raise HemError unless the evidence holds answers to disturbed frames for such a query."""
+    collected, kept = evidence.collected, (_floor(evidence), float("inf"))
     if not collected.variants:
         raise HemError(
             "the evidence holds no answers to disturbed frames (collect.variants was empty): "
             "collect again with variants, or mine with `temporal`"
         )
     within("min_variants", thresholds.min_variants, (1, len(collected.variants)))
-    within("neighbour_threshold", thresholds.neighbour_threshold, (collected.floor_score, float("inf")))
-    within("ignore_threshold", thresholds.ignore_score, (collected.floor_score, float("inf")))
+    within("neighbour_threshold", thresholds.neighbour_threshold, kept)
+    within("ignore_threshold", thresholds.ignore_score, kept)
 
 
-def check_range(collected: CollectSettings, thresholds: TemporalThresholds) -> None:
-    """Raise HemError unless evidence collected so can answer a query with these (raw) thresholds."""
+def check_range(evidence: Evidence, thresholds: TemporalThresholds) -> None:
+    """Raise HemError unless this evidence can answer a query with these (raw) thresholds.
+
+    A threshold of +inf, which nothing passes, needs no evidence.
+    """
+    collected, kept = evidence.collected, (_floor(evidence), float("inf"))
     if collected.box_margin is None:
         raise HemError(
             "the evidence was collected without collect.box_margin, so only `paper` can be asked of it"
         )
-    within("score_threshold", thresholds.score_threshold, collected.score_threshold)
-    within("label_threshold", thresholds.label_score, collected.score_threshold)
-    within("neighbour_threshold", thresholds.neighbour_threshold, collected.neighbour_threshold)
-    within("neighbour_threshold", thresholds.neighbour_threshold, (collected.floor_score, float("inf")))
-    within("ignore_threshold", thresholds.ignore_score, (collected.floor_score, float("inf")))
+    if thresholds.score_threshold < float("inf"):
+        within("score_threshold", thresholds.score_threshold, collected.score_threshold)
+        within("neighbour_threshold", thresholds.neighbour_threshold, collected.neighbour_threshold)
+    if thresholds.label_score < float("inf"):
+        within("label_threshold", thresholds.label_score, collected.score_threshold)
+    within("neighbour_threshold", thresholds.neighbour_threshold, kept)
+    within("ignore_threshold", thresholds.ignore_score, kept)
     within("iou_threshold", thresholds.iou_threshold, collected.iou_threshold)
     within("window", thresholds.window, (1, collected.window))
     within("max_gap", thresholds.max_gap, (0, collected.max_gap))
+
+
+def _floor(evidence: Evidence) -> float:
+    """Return the score below which detections are missing: of the pass, or of the file they came in."""
+    return max(evidence.collected.floor_score, evidence.detections.floor_score)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 
 from hem.artifacts import remove_parts
@@ -84,10 +85,16 @@ def run_pass(
             report(done)
     _barrier()
     found = StoredEvidence((folder_of(root, video, videos.videos), video) for video in videos.videos)
-    if not done and not any(one.detections.n_frames for one in found):  # other ranks have read the others
-        names = ", ".join(one.video_id for one in found[:5])
-        raise HemError(f"not one frame could be decoded from {len(found)} videos ({names}, …)")
+    refuse_nothing(found)
     return found
+
+
+def refuse_nothing(found: StoredEvidence) -> None:
+    """Raise HemError unless a frame of some video was decoded; one video without any is a gap like others."""
+    if any((~np.isnan(one.detections.frame_times_s)).any() for one in found):
+        return
+    why = (f"{one.video_id}: {gap.reason}" for one in found for gap in one.detections.gaps)
+    raise HemError(f"not one frame could be decoded from {len(found)} videos ({next(why, 'they hold none')})")
 
 
 def _one(
@@ -110,6 +117,7 @@ def _one(
             class_names=detector.class_names,
             score_range=detector.score_range,
             gaps=lambda: source.report().gaps,
+            video=video,
         )
 
 

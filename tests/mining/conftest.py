@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hem.structures import FrameBatch, VideoDetections, VideoInfo
+from hem.structures import FrameBatch, GreyBatch, VideoDetections, VideoInfo
 
 
 @dataclass
@@ -70,3 +70,16 @@ def make_clip():
         return Clip(frames, found)
 
     return make
+
+
+@pytest.fixture
+def grey_batches():
+    """Pictures, uint8 (H, W) each, as batches of a video."""
+
+    def batches(found, pictures, size=7):
+        for start in range(0, len(pictures), size):
+            numbers = range(start, min(start + size, len(pictures)))
+            times = [number / found.video.fps for number in numbers]
+            yield GreyBatch(found.video, [pictures[number] for number in numbers], list(numbers), times)
+
+    return batches

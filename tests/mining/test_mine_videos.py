@@ -71,6 +71,13 @@ def test_batches_and_guard_do_not_change_it(world, video):
     assert not np.isnan(times[0]).any()
 
 
+def test_where_evidence_does_not_answer_the_video_is_read_again(world):
+    kept = mined(world, "kept", collect=KEPT)
+    other = replace(PRESET, score_threshold=0.8)  # collected was 0.4..0.6
+    assert plain(mined(world, "kept", preset=other)) == plain(mined(world, "scratch", preset=other))
+    assert plain(mined(world, "kept")) == plain(kept)
+
+
 def test_evidence_asked_for_answers_other_settings_and_the_rest_says_so(world):
     mined(world, "kept", collect=KEPT)
     other = replace(PRESET, score_threshold=0.6, window=2, ncc_threshold=0.4, max_score=0.8)

@@ -17,6 +17,7 @@ LIMITS = TemporalThresholds(
     0.5, 0.2, window=2, window_s=9.0, min_window=1, max_gap=3, min_track=2, steadiness_threshold=0.6,
     visible_share=0.2, inside_weight=0.2, steady_share=0.05,
 )  # fmt: skip
+STEADY = replace(LIMITS, steadiness_threshold=0.2)  # what is found twice in a row is no false alarm
 ANSWERS = ElicitedThresholds(
     0.5, 0.2, negative_response=0.4, positive_response=0.4, min_variants=1, needs_answer=False,
     support_weight=1.0,
@@ -150,7 +151,7 @@ def test_surer_neighbours_make_a_label_weigh_more(rule):
 @pytest.mark.parametrize("rule", ["temporal", "hem"])
 def test_a_better_match_makes_a_filled_gap_weigh_more(rule):
     broken = [(t, HOME, 0.9) for t in (2, 3, 5, 6)]
-    limits = replace(LIMITS, agree_iou=0.3)
+    limits = replace(STEADY, agree_iou=0.3)
     assert rises(
         [
             weight(evidence_of(broken, ncc), rule, Kind.HARD_POSITIVE, limits=limits)
@@ -194,7 +195,7 @@ def test_a_filled_gap_waits_for_an_answer_where_others_were_asked():
     broken = replace(evidence_of([(t, HOME, 0.9) for t in (2, 3, 5, 6)]), elicit_calls=1)
     kinds = {}
     for need in (False, True):
-        limits = HemThresholds(LIMITS, replace(ANSWERS, labels_need_answer=need))
+        limits = HemThresholds(STEADY, replace(ANSWERS, labels_need_answer=need))
         (gap,) = [e for e in query(broken, "hem", limits).examples() if e.frame_index == 4]
         kinds[need] = gap.kind, gap.weight > 0
     assert kinds == {False: (Kind.HARD_POSITIVE, True), True: (Kind.IGNORE, False)}
