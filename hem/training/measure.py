@@ -78,13 +78,14 @@ def detect_video(
             )
         if report:
             report(len(times), None)
-    length = max(times, default=-1) + 1
+    gaps = source.report().gaps
+    length = max([max(times, default=-1) + 1, *(gap.end_frame or 0 for gap in gaps)])
     frame_times = np.array([times.get(index, np.nan) for index in range(length)])
     return VideoDetections.from_frames(
         video,
         frames,
         frame_times,
-        gaps=source.report().gaps,
+        gaps=gaps,
         score_range=detector.score_range,
         floor_score=floor_score,
         class_names=detector.class_names,

@@ -11,7 +11,7 @@ from hem.artifacts import load_detections
 from hem.config import VideoConfig
 from hem.detectors.wrapped import WrappedDetector
 from hem.errors import HemError
-from hem.structures import Detections
+from hem.structures import Detections, FrameBatch, FrameGap, VideoInfo, VideoReport
 from hem.structures.evidence import CollectSettings
 from hem.training.answers import RememberedAnswers, notes_beside
 from hem.training.evidence_pass import run_pass
@@ -225,6 +225,25 @@ def test_what_is_there_is_not_asked_again_and_what_a_kill_left_beside_it_goes(vi
     assert detect_to(file, again.detector(), "one", videos, video, 0.05) is None
     assert again.pictures == 0 and file.read_bytes() == before
     assert not left.exists()
+
+
+def test_a_video_that_ends_in_a_gap_is_as_long_as_it_is() -> None:
+    video = VideoInfo("v.mp4", width=64, height=64)
+    frames = torch.full((3, 3, 64, 64), 90, dtype=torch.uint8)
+    batch = FrameBatch(video, frames, torch.arange(3), torch.arange(3).double())
+
+    class Source:
+        def __init__(self) -> None:
+            self.video = video
+
+        def __iter__(self):
+            yield batch
+
+        def report(self) -> VideoReport:
+            return VideoReport(video, (FrameGap(3, 7, "cannot be decoded"),))
+
+    found = detect_video(Asked().detector(), Source(), 0.05)
+    assert np.isnan(found.frame_times_s).tolist() == [False] * 3 + [True] * 4
 
 
 def test_a_file_made_otherwise_is_told_apart(videos, tmp_path) -> None:
