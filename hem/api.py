@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hem import settings as shipped
-from hem.artifacts import save_coco, save_examples, sha256_file, write_json
+from hem.artifacts import save_coco, save_examples, write_json
 from hem.artifacts.evidence import StoredEvidence, load_evidence
 from hem.artifacts.examples import names_up_to
 from hem.artifacts.rulings import gather_rulings
 from hem.config import VideoConfig
 from hem.errors import HemError
-from hem.given import Say, evidence_from, file_for, paper_alone
+from hem.given import Say, digest_of_file, evidence_from, file_for, paper_alone
 from hem.mining.presets import Elicited, Paper, Preset
 from hem.mining.run import NO_CALIBRATION
 from hem.ops.rulings import honour
-from hem.structures import HardExample, Kind, VideoInfo
+from hem.structures import FrameGap, HardExample, Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import counts_of
 from hem.training.calibration import load_scale
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 EVIDENCE = "evidence"
 _COLLECT = ("floor_score", "box_margin", "match_side", "variants", "elicit_share", "still_s")
+_MOST = ("window", "max_gap")
+_RANGES = ("score_threshold", "neighbour_threshold", "iou_threshold")
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,9 @@ def mine_videos(
         settings = replace(
             settings, floor_score=low, variants=(), score_threshold=anything, neighbour_threshold=anything
         )
-    _refuse_other_pass(root, data, _digests(data, detector, detections), settings, preset)
+    _try_out(preset, settings, calibration)
+    digests = _digests(data, detector, detections, detections_format)
+    _refuse_other_pass(root, data, digests, settings, preset, class_names)
     started = time.monotonic()
     examples: Sequence[HardExample] | None = None
     if detections is not None and isinstance(preset, Paper) and collect.search_margin is None:
@@ -162,12 +166,39 @@ def mine_videos(
     )
 
 
-def _digests(data: Videos, detector: "Detector | None", detections: Path | None) -> list[str]:
+def _try_out(preset: Preset, settings: CollectSettings, calibration: Path | None) -> None:
+    """Ask the preset about a video in which nothing was found, before hours go into real ones.
+
+    Raises:
+        HemError: if it could never be answered from what ``settings`` collect, or a disturbance is unknown.
+    """
+    if settings.variants:
+        from hem.mining.disturbances import disturbances  # not needed to answer from evidence
+
+        disturbances(settings.variants)
+    floor = settings.floor_score
+    if (
+        getattr(preset, "score_scale", "") == "quantile"
+    ):  # all settings are read as the floor here: any will do
+        floor = max(floor, settings.score_threshold[0], settings.neighbour_threshold[0])
+    nothing = VideoDetections.from_frames(
+        VideoInfo("nothing", width=64, height=64), [], np.zeros(1), floor_score=floor
+    )
+    no_change = np.zeros(0) if settings.still_s > 0 else None
+    kept = replace(settings, floor_score=floor)
+    evidence = Evidence(nothing, np.zeros(1, np.bool_), np.zeros(1, np.bool_), kept, change=no_change)
+    preset.mine([evidence], calibrated=None if calibration is None else load_scale(calibration))
+
+
+def _digests(
+    data: Videos, detector: "Detector | None", detections: Path | None, detections_format: str
+) -> list[str]:
     """Return for each video the digest of what detects in it."""
     if detector is not None:
         return [detector.digest()] * len(data.videos)
     assert detections is not None
-    return [sha256_file(file_for(detections, video, data.videos)) for video in data.videos]
+    files = [file_for(detections, video, data.videos) for video in data.videos]
+    return [digest_of_file(file, detections_format) for file in files]
 
 
 def _refuse_other_pass(
@@ -176,10 +207,11 @@ def _refuse_other_pass(
     made_by: Sequence[str],
     settings: CollectSettings,
     preset: Preset,
+    class_names: tuple[str, ...],
 ) -> None:
-    """Raise HemError if evidence under ``root`` is not what this call would collect."""
-    # the ranges, and all that `paper` asks for, are checked by the query itself
-    names = () if isinstance(preset, Paper) else _COLLECT
+    """Raise HemError if evidence under ``root`` is not what this call would collect, or less of it."""
+    # all that `paper` asks for is checked by the query itself
+    names = () if isinstance(preset, Paper) else (*_COLLECT, *_MOST, *_RANGES)
     for video, here in zip(data.videos, made_by, strict=True):
         folder = folder_of(root, video, data.videos)
         if not folder.exists():
@@ -191,13 +223,27 @@ def _refuse_other_pass(
                 f"{root} holds evidence of {video.video_id} from another detector or from other "
                 f"detections: {way_out}"
             )
+        if class_names and tuple(found.detections.class_names) != class_names:
+            raise HemError(
+                f"class_names={list(class_names)}, but {root} holds evidence of {video.video_id} with "
+                f"{list(found.detections.class_names)}: {way_out}"
+            )
         for name in names:
             one, other = getattr(found.collected, name), getattr(settings, name)
-            if one != other:
+            if not _covers(name, one, other):
                 raise HemError(
                     f"collect.{name} is {other}, but {root} holds evidence of {video.video_id} that was "
                     f"collected with {one}: {way_out}"
                 )
+
+
+def _covers(name: str, collected: Any, wanted: Any) -> bool:  # noqa: ANN401
+    """Whether evidence with one value of a collect setting holds all that another value would give."""
+    if name in _MOST:
+        return bool(collected >= wanted)
+    if name in _RANGES:
+        return bool(collected[0] <= wanted[0] and collected[1] >= wanted[1])
+    return bool(collected == wanted)
 
 
 def mine_evidence(
@@ -208,19 +254,38 @@ def mine_evidence(
     seed: int = 0,
     verdicts: Sequence[Path] = (),
     calibration: Path | None = None,
+    collected: Mapping[str, Any] | None = None,
 ) -> MiningResult:
     """Answer a preset from evidence collected before; no video is touched.
 
+    Args:
+        root, preset, output_dir, seed, verdicts, calibration: see mine_videos; ``root`` is the
+            ``output_dir`` of an earlier call.
+        collected: settings of CollectSettings by name that the evidence must have been collected with.
+
     Raises:
-        HemError: if there is no evidence, or it cannot answer these thresholds.
+        HemError: if there is no evidence, it cannot answer these thresholds, or was collected otherwise.
     """
     _calibration_given(preset, calibration)
     inner = root / EVIDENCE
     folders = sorted(path.parent for path in (inner if inner.is_dir() else root).glob("*/detections.parquet"))
     if not folders:
         raise HemError(f"evidence={root} holds no evidence; give the output_dir of an earlier mining run")
-    by_id = sorted(folders, key=lambda folder: load_evidence(folder).video_id)
+    ids = {folder: _collected_with(folder, collected or {}).video_id for folder in folders}
+    by_id = sorted(folders, key=lambda folder: ids[folder])
     return _answer(StoredEvidence(by_id), preset, output_dir, seed, 0.0, verdicts, root, calibration)
+
+
+def _collected_with(folder: Path, wanted: Mapping[str, Any]) -> Evidence:
+    found = load_evidence(folder)
+    for name, value in wanted.items():
+        here = getattr(found.collected, name)
+        if here != value:
+            raise HemError(
+                f"collect.{name} is {value}, but {folder} was collected with {here}: leave it out, or "
+                "collect again (videos=… into another output_dir)"
+            )
+    return found
 
 
 def _calibration_given(preset: Preset, calibration: Path | None) -> None:
@@ -297,8 +362,12 @@ class _Seen:
             "frames": found.n_frames,
             "detections": len(found),
         }
-        gaps = [f"frames {gap.first_frame}..{gap.end_frame or 'end'}: {gap.reason}" for gap in found.gaps]
+        gaps = [f"frames {gap.first_frame}..{_last(gap)}: {gap.reason}" for gap in found.gaps]
         return cls(found.video, tuple(found.class_names), int(found.labels.max(initial=1)), row, gaps)
+
+
+def _last(gap: FrameGap) -> int | str:
+    return "end" if gap.end_frame is None else gap.end_frame - 1
 
 
 def _plain(value: object) -> object:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from hem.artifacts import remove_parts, sha256_file
+from hem.artifacts import digest_of, remove_parts, sha256_file
 from hem.artifacts.evidence import StoredEvidence, evidence_in, load_evidence, save_evidence
 from hem.config import VideoConfig
 from hem.errors import HemError
@@ -16,13 +17,13 @@ from hem.mining.presets import Paper
 from hem.mining.sources import format_of, read_detections
 from hem.mining.stream import stream_paper
 from hem.mining.table import MinedTable, frame_times, some_of
-from hem.structures import GreyPicture, VideoDetections, VideoInfo
+from hem.structures import FrameGap, GreyPicture, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import ExampleList
 from hem.training.evidence_pass import counted, folder_of, refuse_nothing
 from hem.training.videos import Videos
 from hem.video.pyav_source import packet_times
-from hem.video.source import open_source
+from hem.video.source import FrameSource, open_source
 
 _DETECTION_SUFFIXES = (".txt", ".json", ".parquet")
 Say = Callable[[int], None]
@@ -71,8 +72,8 @@ def evidence_from(
                 found,
                 None,
                 settings,
-                detector_digest=sha256_file(path),
-                gaps=lambda: frames.report().gaps,
+                detector_digest=digest_of_file(path, source),
+                gaps=partial(gaps_of, frames, found),
                 video=video,
             )
         save_evidence(folder, evidence)
@@ -112,7 +113,7 @@ def paper_alone(
             examples.append(table.taught())
             flags = np.zeros(found.n_frames, dtype=np.bool_)
             nothing = CollectSettings(floor_score=float("-inf"), search_margin=None, box_margin=None)
-            evidence = Evidence(found, flags, flags, nothing, detector_digest=sha256_file(path))
+            evidence = Evidence(found, flags, flags, nothing, detector_digest=digest_of_file(path, source))
             kept.append(evidence if folder.exists() else (folder, video))
             if not folder.exists():
                 save_evidence(folder, evidence)
@@ -161,10 +162,26 @@ def stream_video(
         for _ in batches:  # to the end: damage behind the last candidate is reported too
             pass
         times = source.times_s(detections.n_frames)
-        gaps = source.report().gaps
+        gaps = gaps_of(source, detections)
     found = replace(detections, frame_times_s=times, gaps=gaps or detections.gaps)
     table = some_of(table, ~np.isnan(times)[table.frame_index])  # what cannot be read cannot be shown again
     return replace(table, time_s=frame_times(found)[table.frame_index]), found
+
+
+def gaps_of(source: FrameSource, detections: VideoDetections) -> tuple[FrameGap, ...]:
+    """Return what could not be decoded, and frames that detections tell of and the video does not have."""
+    report = source.report()
+    length = report.video.n_frames
+    if report.error is not None or length is None or length >= detections.n_frames:
+        return tuple(report.gaps)
+    reason = f"the video has {length} frames, the detections tell of {detections.n_frames}"
+    return (*report.gaps, FrameGap(length, detections.n_frames, reason))
+
+
+def digest_of_file(path: Path, source: str = "auto") -> str:
+    """Return the digest of a file with detections, and of a format that it would not be taken for."""
+    digest = sha256_file(path)
+    return digest if format_of(path, source) == format_of(path) else digest_of([digest, source])
 
 
 def detections_of(
@@ -198,6 +215,8 @@ def file_for(detections: Path, video: VideoInfo, among: Sequence[VideoInfo]) -> 
                 "for each video, named after it (clip.mp4 -> clip.txt)"
             )
         return detections
+    if not detections.exists():
+        raise HemError(f"detections={detections} is not there")
     stem = _stem(video)
     tried = [detections / f"{name}{s}" for name in (video.video_id, stem) for s in _DETECTION_SUFFIXES]
     path = next((path for path in tried if path.is_file()), None)

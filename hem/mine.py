@@ -1,8 +1,13 @@
 """``python -m hem.mine``: hard examples from video and a checkpoint, detections, or stored evidence."""
 
+import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+
+from hem import settings
 from hem.allocator import keep_freed_memory
 from hem.api import MiningResult, mine_evidence, mine_videos
 from hem.artifacts.examples import names_up_to
@@ -29,6 +34,7 @@ def main(values: dict[str, Any]) -> None:
     output = Path(config.output_dir)
     with Steps() as steps:
         if config.evidence is not None:
+            _refuse_sources(config)
             result = mine_evidence(
                 Path(config.evidence),
                 preset,
@@ -36,6 +42,7 @@ def main(values: dict[str, Any]) -> None:
                 seed=config.seed,
                 verdicts=paths(config.verdicts),
                 calibration=None if config.calibration is None else Path(config.calibration),
+                collected=_asked_of_collecting(config),
             )
         else:
             result = _from_video(config, preset, output, steps)
@@ -43,6 +50,23 @@ def main(values: dict[str, Any]) -> None:
             _keep_frames(config, result, output)
         steps.show(mined_table(result.rows, result.seconds))
         steps.say(f"written to {output}")
+
+
+def _refuse_sources(config: MineConfig) -> None:
+    for name in ("videos", "frames", "checkpoint", "detections"):
+        if getattr(config, name) is not None:
+            raise HemError(f"evidence= is answered without touching a video: leave out {name}=, or evidence=")
+
+
+def _asked_of_collecting(config: MineConfig) -> dict[str, Any]:
+    """Return the collect settings that were asked for: given on the command line, or not as shipped."""
+    wanted, shipped = instantiate(config.collect, "collect", CollectSettings), settings.collect()
+    given = {word.lstrip("+").split("=")[0] for word in HydraConfig.get().overrides.task}
+    return {
+        one.name: getattr(wanted, one.name)
+        for one in fields(CollectSettings)
+        if f"collect.{one.name}" in given or getattr(wanted, one.name) != getattr(shipped, one.name)
+    }
 
 
 def _videos(config: MineConfig, output: Path, steps: Steps) -> Manifest:
@@ -92,9 +116,11 @@ def _keep_frames(config: MineConfig, result: MiningResult, output: Path) -> None
     videos = [one.detections.video for one in result.evidence]
     names = next((tuple(one.detections.class_names) for one in result.evidence), ())
     names = names_up_to(names, max((example.label for example in result.examples), default=1))
+    folder = output / "replay" / "round_001"
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier call, whose examples have just been replaced
     caps = Caps(config.replay.max_frames, config.replay.max_per_video, config.replay.max_per_track)
     write_round(
-        output / "replay" / "round_001",
+        folder,
         1,
         result.examples,
         videos,

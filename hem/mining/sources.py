@@ -50,6 +50,11 @@ def read_authors_text(path: Path, video: VideoInfo, class_names: tuple[str, ...]
                 f"but the file ends after {len(frames) - before}"
             )
         frame += 1
+    if not frame:
+        raise HemError(
+            f"{path} is empty: the authors' format tells of every frame, also of those without a box (in MOT "
+            "text, detections_format=mot, an empty file means that no frame has one)"
+        )
     return _build(video, _whole(frames), _table(rows), frame, class_names)
 
 
@@ -175,7 +180,13 @@ def read_detections(
     """
     source = format_of(path, source)
     if source == "parquet":
-        return replace(load_detections(path), video=video)
+        found = load_detections(path)
+        if found.video.digest and video.digest and found.video.digest != video.digest:
+            raise HemError(
+                f"{path} holds detections of {found.video.video_id}, which is another file than "
+                f"{video.video_id} by its content: give the video they were made on"
+            )
+        return replace(found, video=video)
     if source not in _SUFFIXES:
         raise HemError(
             f"detections format must be auto, parquet or one of {sorted(_SUFFIXES)}, got {source!r}"

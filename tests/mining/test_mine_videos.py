@@ -217,7 +217,9 @@ def asked(world, label, **more):
 
 def test_evidence_of_another_detector_or_another_way_to_collect_is_refused(world):
     assert {e.label for e in asked(world, 1).examples} == {1}
-    asked(world, 1, window=9)  # a range: the query checks it
+    asked(world, 1, iou_threshold=(0.2, 0.5))  # less than was collected
+    with pytest.raises(HemError, match=r"collect\.window is 9"):
+        asked(world, 1, window=9)
     with pytest.raises(HemError, match="another detector"):
         asked(world, 2)
     with pytest.raises(HemError, match=r"collect\.match_side is 32"):

@@ -25,7 +25,7 @@ def test_authors_text(tmp_path):
     np.testing.assert_array_equal(found.boxes_xyxy[0], [1.5, 2, 11.5, 22])
     assert found.scores.tolist() == [0.7, -0.5, 139.0]
     assert found.frame_times_s.tolist() == [0.0, 0.2, 0.4]
-    assert len(read_authors_text(written(tmp_path, ""), VIDEO)) == 0
+    assert len(read_authors_text(written(tmp_path, "a\n0\n"), VIDEO)) == 0
 
 
 @pytest.mark.parametrize(

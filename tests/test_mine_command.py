@@ -1,0 +1,177 @@
+"""``python -m hem.mine``: what is asked must be what is answered, and what cannot be is said at once."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from hem import mine
+from hem.artifacts import read_json, save_detections
+from hem.mining.sources import read_detections
+from hem.video.manifest import probe
+from hem.video.writer import write_video
+
+FRAMES = 24
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A video with one steady object and one flicker, as a file and as a folder of images."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    coarse = np.kron(rng.integers(0, 200, (12, 16, 3)), np.ones((10, 10, 1), dtype=np.int64))
+    pictures = [(coarse + rng.integers(0, 30, coarse.shape)).astype(np.uint8) for _ in range(FRAMES)]
+    write_video(tmp_path / "clip.mp4", iter(pictures), fps=10)
+    (tmp_path / "images").mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / "images" / f"{number:03d}.png")
+    lines = []
+    for frame in range(FRAMES):
+        boxes = ["20 20 40 40 0.9"] + (["90 60 40 40 0.8"] if frame == 12 else [])
+        lines += ["name", str(len(boxes)), *boxes]
+    (tmp_path / "found.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run(world, monkeypatch, capsys):
+    def call(*arguments, output="out") -> tuple[int, str]:
+        GlobalHydra.instance().clear()
+        given = [f"output_dir={world / output}", "mining=temporal", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", ["mine", *given])
+        try:
+            mine.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return call
+
+
+def given(world, *more):
+    return [f"videos={world / 'clip.mp4'}", f"detections={world / 'found.txt'}", *more]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("collect.match_side=32", "collect.match_side is 32"),
+        ("collect.match_side=24", ""),
+        ("collect.floor_score=0.3", "collect.floor_score is 0.3"),
+        ("collect.window=3", "collect.window is 3"),
+        ("collect.still_s=1", "collect.still_s is 1"),
+    ],
+)
+def test_evidence_that_was_collected_otherwise_is_not_taken(world, run, setting, said):
+    assert run(*given(world))[0] == 0
+    status, told = run(f"evidence={world / 'out'}", setting, output="other")
+    assert (status, said in told) == (2 if said else 0, True)
+    assert (world / "other" / "mining.json").exists() is not bool(said)
+
+
+@pytest.mark.parametrize("name", ["videos", "frames", "checkpoint", "detections"])
+def test_evidence_is_answered_without_a_source(world, run, name):
+    assert run(*given(world))[0] == 0
+    status, said = run(f"evidence={world / 'out'}", f"{name}={world / 'nothing'}", output="other")
+    assert status == 2 and f"leave out {name}=" in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "asked"),
+    [("collect.window=9", 9), ("collect.max_gap=7", 7), ("collect.iou_threshold=[0.05,0.5]", "")],
+)
+def test_evidence_with_less_than_is_collected_now_is_refused(world, run, setting, asked):
+    assert run(*given(world))[0] == 0
+    status, said = run(*given(world, setting))
+    assert status == 2 and f"{setting.split('=')[0]} is {asked}" in said and "remove" in said
+    assert run(*given(world, "collect.window=7", "mining.window=7"))[0] == 0  # it holds that too
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("mining.score_threshold=2", "must lie in [0, 1]"),
+        ("mining.per_frame=0", "per_frame"),
+        ("mining.window=9", "mining.window is 9"),
+        ("mining.max_gap=99", "mining.max_gap is 99"),
+        ("mining.iou_threshold=0.9", "mining.iou_threshold is 0.9"),
+    ],
+)
+def test_what_could_never_be_answered_is_said_before_the_video_is_read(world, run, setting, said):
+    status, told = run(*given(world, setting))
+    assert status == 2 and said in told
+    assert not (world / "out" / "evidence").exists()
+    assert run(*given(world))[0] == 0  # as shipped it can
+
+
+def test_frames_at_another_rate_are_another_video(world, run):
+    source = [f"frames={world / 'images'}", f"detections={world / 'found.txt'}"]
+    seconds = []
+    for fps in (25, 5):
+        assert run(*source, f"frames_fps={fps}")[0] == 0
+        seconds.append(read_json(world / "out" / "mining.json", "mining")["videos"][0]["seconds"])
+    assert seconds == pytest.approx([(FRAMES - 1) / 25, (FRAMES - 1) / 5])
+
+
+def test_other_class_names_are_not_lost(world, run):
+    assert run(*given(world))[0] == 0
+    status, said = run(*given(world, "class_names=[person]"))
+    assert status == 2 and "class_names=['person']" in said
+
+
+def test_frames_that_only_the_detections_know_are_named(world, run):
+    longer = (world / "found.txt").read_text() + "name\n0\n" * 6
+    (world / "found.txt").write_text(longer)
+    for preset in ("temporal", "paper"):
+        assert run(*given(world, f"mining={preset}"), output=preset)[0] == 0
+        (row,) = read_json(world / preset / "mining.json", "mining")["videos"]
+        assert row["frames"] == FRAMES + 6
+        assert row["gaps"] == [f"frames 24..29: the video has {FRAMES} frames, the detections tell of 30"]
+
+
+def test_detections_of_another_video_are_refused(world, run):
+    write_video(
+        world / "other.mp4", (np.full((120, 160, 3), t, dtype=np.uint8) for t in range(FRAMES)), fps=10
+    )
+    found = read_detections(world / "found.txt", probe(world / "other.mp4"))
+    save_detections(world / "found.parquet", found)
+    source = [f"videos={world / 'clip.mp4'}", f"detections={world / 'found.parquet'}"]
+    status, said = run(*source)
+    assert status == 2 and "detections of other.mp4" in said and "clip.mp4" in said
+    save_detections(world / "found.parquet", replace(found, video=probe(world / "clip.mp4")))
+    assert run(*source)[0] == 0
+
+
+def test_kept_frames_are_those_of_the_last_call(world, run):
+    kept = []
+    for more in ((), (), ("mining.steadiness_threshold=0.0",)):
+        assert run(*given(world, "keep_frames=true", *more))[0] == 0
+        files = (world / "out" / "hard_examples.json", world / "out" / "replay/round_001/annotations.json")
+        mined, last = (
+            {
+                one["example_id"]
+                for one in json.loads(file.read_text())["annotations"]
+                if one["kind"] != "ignore"
+            }
+            for file in files
+        )
+        assert last <= mined
+        kept.append(last)
+    assert kept[0] == kept[1] != kept[2]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_an_empty_file_of_detections_is_named(world, run, text):
+    (world / "found.txt").write_text(text)
+    status, said = run(*given(world))
+    assert status == 2 and "found.txt is empty" in said
+    assert run(*given(world, "detections_format=mot"))[0] == 0  # no frame has a box
+    status, said = run(f"videos={world / 'clip.mp4'}", f"detections={Path('/nothing.txt')}")
+    assert status == 2 and "detections=/nothing.txt is not there" in said
