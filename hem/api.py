@@ -362,12 +362,8 @@ class _Seen:
             "frames": found.n_frames,
             "detections": len(found),
         }
-        gaps = [f"frames {gap.first_frame}..{_last(gap)}: {gap.reason}" for gap in found.gaps]
+        gaps = [str(gap) for gap in found.gaps]
         return cls(found.video, tuple(found.class_names), int(found.labels.max(initial=1)), row, gaps)
-
-
-def _last(gap: FrameGap) -> int | str:
-    return "end" if gap.end_frame is None else gap.end_frame - 1
 
 
 def _plain(value: object) -> object:
@@ -377,5 +373,5 @@ def _plain(value: object) -> object:
 
 def _nothing_of(video: SkippedVideo) -> dict[str, Any]:
     counts = {kind.value: 0 for kind in Kind}
-    gaps = [f"frames 0..end: {video.reason}"]
+    gaps = [str(FrameGap(0, None, video.reason))]
     return {"video": video.video_id, "seconds": 0.0, "frames": 0, "detections": 0, **counts, "gaps": gaps}

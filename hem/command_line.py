@@ -126,7 +126,7 @@ def rows_of(command: str, overrides: Sequence[str] = ()) -> list[Setting]:
 
 def help_text(command: str, overrides: Sequence[str], summary: str) -> str:
     """Return the help of a command: groups, then every setting with meaning, type, range and value."""
-    overrides = signed(command, overrides)
+    overrides = signed(command, overrides, multirun=True)
     rows = rows_of(command, overrides)
     used = {row.key.split(".")[0] for row in rows} | ({"experiment"} if command == "train" else set())
     lines = [f"usage: python -m hem.{command} [group=NAME] [key=value …]", "", summary, ""]
@@ -155,17 +155,78 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+# -- quotes ----------------------------------------------------------------------------------------------
+
+
+def quoted(arguments: Sequence[str], multirun: bool | None = None) -> list[str]:
+    """Return the arguments, with quotes around values that are plain text but not so in Hydra's grammar.
+
+    Such are paths with letters beyond ASCII, brackets, ``=``, or, if nothing is swept, commas. Lists,
+    dicts, functions, quoted texts, and commas in a sweep are left alone unless they name a file.
+
+    Args:
+        multirun: whether ``a,b`` is a sweep; None looks for ``-m`` among the arguments.
+
+    Raises:
+        HemError: naming the first override that Hydra would not read even so, and how to write it.
+    """
+    if multirun is None:
+        flags = ("-m", "--multirun")
+        multirun = any(one in flags or one.startswith("hydra.mode=") for one in arguments)
+    overrides = set(_overrides(arguments))
+    return [_quoted(one, multirun) if one in overrides else one for one in arguments]
+
+
+def _quoted(one: str, multirun: bool) -> str:
+    key, _, value = one.partition("=")
+    parser = OverridesParser.create()
+    # in Hydra's quotes a backslash is one unless it stands before a quote
+    as_text = re.sub(r"(\\*)('|\Z)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), value)
+    as_text = f"{key}='{as_text}'"
+    try:
+        parsed = parser.parse_override(one)
+    except HydraException as error:
+        structured = re.match(rf"\s*(['\"\[{{]|({'|'.join(parser.functions.functions)})\()", value)
+        if _exists(value) or not (structured or (multirun and "," in value)):
+            with suppress(HydraException):  # the key is what does not fit
+                if parser.parse_override(as_text).value() == value:
+                    return as_text
+        way = f"quote texts with special characters twice, for Hydra and for the shell: \"{key}='…'\""
+        raise HemError(f"configuration: Hydra cannot read {one} ({_first_line(error)}); {way}") from None
+    if multirun or not parsed.is_choice_sweep() or "choice(" in value:
+        return one
+    # one that is not there yet may be an output folder to be made
+    if _exists(value) or ("/" in value and _exists(str(Path(value).parent))):
+        return as_text
+    raise HemError(
+        f"configuration: {one} is several values: for one text with a comma quote it twice, "
+        f"\"{as_text}\"; for a list write '{key}=[{value}]'; for one run of each add -m"
+    )
+
+
+def _exists(path: str) -> bool:
+    with suppress(OSError, ValueError):  # not even a possible path
+        return Path(path).exists()
+    return False
+
+
 # -- mistyped keys ----------------------------------------------------------------------------------------
 
 
-def signed(command: str, arguments: Sequence[str]) -> list[str]:
-    """Return the arguments, with the sign that Hydra wants before keys that the chosen files do not name.
+def signed(command: str, arguments: Sequence[str], multirun: bool | None = None) -> list[str]:
+    """Return the arguments as Hydra wants them: texts quoted, and signs before keys no chosen file names.
 
     Such a key is one of the constructor's or the schema's, left at its default by the files.
 
+    Args:
+        command: for example ``train``.
+        arguments: all that follows the command.
+        multirun: as in ``quoted``.
+
     Raises:
-        HemError: as check_overrides.
+        HemError: as quoted and check_overrides.
     """
+    arguments = quoted(arguments, multirun)
     unnamed = check_overrides(command, arguments)
     return [f"++{one}" if one.split("=")[0] in unnamed else one for one in arguments]
 
@@ -184,7 +245,7 @@ def check_overrides(command: str, arguments: Sequence[str]) -> set[str]:
     try:
         overrides = OverridesParser.create().parse_overrides(_overrides(arguments))
     except HydraException:
-        return set()  # not in Hydra's grammar; its message shows the place
+        return set()  # not in Hydra's grammar, which ``quoted`` sees to
     known_groups = groups_of(command)
     chosen = []
     for one in overrides:
@@ -309,6 +370,7 @@ def choices(command: str, word: str, before: Sequence[str]) -> list[str]:
     overrides = [one for one in _overrides(before) if one != word]
     keys: list[str] = []
     with suppress(HemError):
+        overrides = quoted(overrides, multirun=True)
         keys = [row.key for row in rows_of(command, overrides) if "NAME" not in row.key]
     used = {key.split(".")[0] for key in keys} | ({"experiment"} if command == "train" else set())
     names = [f"{group}=" for group in known if group in used and (group != "experiment" or sign)]

@@ -13,9 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hem.config import suggest
 from hem.errors import HemError
+from hem.signals import Terminated, ending_on_sigterm
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+_KEPT = "what was finished is kept, and the same command goes on from there"
 
 
 def conf_dir() -> Path:
@@ -31,14 +33,16 @@ def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[],
     """Make a command of a function that takes the composed configuration as plain values.
 
     A HemError ends the command with its message alone and exit status 2, and so do a key that does
-    not exist and a file that cannot be written or read; an interrupt ends it with status 130.
+    not exist and a file that cannot be written or read; an interrupt ends it with status 130, and
+    SIGTERM with 143, what was begun being put in order first.
     ``--help`` explains every setting; ``-sc install=bash`` gives completion.
     """
 
     def decorate(work: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
         def task(config: DictConfig) -> Any:  # noqa: ANN401
             try:
-                return work(plain(config))
+                with ending_on_sigterm():
+                    return work(plain(config))
             except HemError as error:
                 _end(error)
             except OSError as error:
@@ -46,9 +50,11 @@ def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[],
                     raise
                 _end(HemError(f"{error.filename}: {error.strerror}"))
             except KeyboardInterrupt:
-                kept = "what was finished is kept, and the same command goes on from there"
-                print(f"hem: interrupted; {kept}", file=sys.stderr, flush=True)
+                print(f"hem: interrupted; {_KEPT}", file=sys.stderr, flush=True)
                 raise SystemExit(EXIT_INTERRUPTED) from None
+            except Terminated:
+                print(f"hem: terminated; {_KEPT}", file=sys.stderr, flush=True)
+                raise
 
         task.__module__ = work.__module__
         run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)

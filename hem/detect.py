@@ -1,11 +1,14 @@
 """``python -m hem.detect``: every detection of every video, and the videos with boxes drawn on request."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hem.allocator import keep_freed_memory
 from hem.artifacts import load_detections, load_examples
@@ -14,13 +17,17 @@ from hem.config import DetectConfig, check
 from hem.errors import HemError
 from hem.predicting import detect_shown
 from hem.reporting.steps import Steps
-from hem.reporting.strips import annotated, marks_of_detections, marks_of_examples
+from hem.reporting.strips import MarkedBox, Pixels, annotated, marks_of_detections, marks_of_examples
 from hem.structures import FrameBatch, HardExample, VideoDetections, VideoInfo
 from hem.training.checkpoint import detector_from, load_checkpoint
 from hem.training.measure import accelerator_of, made_otherwise
 from hem.training.videos import Videos
 from hem.video.manifest import scan_videos
 from hem.video.writer import write_video
+
+OVERLAY = ".overlay.mp4"
+_GREY = 128
+_TICK_S = 1 / 90_000  # write_video's own: closer times than that would fall together
 
 
 @entry("detect")
@@ -31,12 +38,16 @@ def main(values: dict[str, Any]) -> None:
     output, path = Path(config.output_dir), Path(config.checkpoint)
     detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
     found = scan_videos(config.videos, output / "videos")
-    data = Videos(found.videos, config.video)
+    overlays = own_overlays(found.videos)
+    videos = tuple(video for video in found.videos if video.video_id not in overlays)
+    data = Videos(videos, config.video)
     verdicts = [] if config.verdicts is None else load_examples(Path(config.verdicts))[0]
     with Steps() as steps:
         for skipped in found.skipped:
             steps.say(f"skipped {skipped.path}: {skipped.reason}")
-        files = {video: output / f"{video.video_id}.parquet" for video in found.videos}
+        if overlays:
+            steps.say(f"left out, as overlays of videos that are there too: {', '.join(overlays)}")
+        files = {video: output / f"{video.video_id}.parquet" for video in videos}
         model = detector.digest()
         for video, file in files.items():
             differs = made_otherwise(file, model, video, config.floor_score) if file.is_file() else None
@@ -45,9 +56,28 @@ def main(values: dict[str, Any]) -> None:
         for video, file in files.items():
             detect_shown(file, detector, model, data, video, config.floor_score, steps)
             if config.overlay:
-                shown = output / f"{video.video_id}.overlay.mp4"
-                draw_overlay(shown, data, video, load_detections(file), verdicts, config.overlay_score)
+                shown, detections = output / f"{video.video_id}{OVERLAY}", load_detections(file)
+                if detections.n_frames == 0:
+                    steps.say(f"{video.video_id}: no overlay, since no frame could be decoded")
+                    continue
+                draw_overlay(shown, data, video, detections, verdicts, config.overlay_score)
         steps.say(f"written to {output}")
+
+
+def own_overlays(videos: Sequence[VideoInfo]) -> tuple[str, ...]:
+    """Return the ids of overlays that an earlier run wrote of others of these videos, in order.
+
+    An overlay is named after its video's id, below an ``output_dir`` that may lie among the videos. A file
+    of such a name whose video is not among these is taken for a video like any other.
+    """
+    ids = {video.video_id for video in videos}
+    found = []
+    for video in videos:
+        if video.video_id.endswith(OVERLAY):
+            parts = video.video_id.removesuffix(OVERLAY).split("/")
+            if any("/".join(parts[first:]) in ids for first in range(len(parts))):
+                found.append(video.video_id)
+    return tuple(found)
 
 
 def draw_overlay(
@@ -58,29 +88,81 @@ def draw_overlay(
     verdicts: list[HardExample],
     score_threshold: float,
 ) -> None:
-    """Write a video with its detections (from ``score_threshold``) and verdicts drawn, at its own size."""
+    """Write a video with its detections (from ``score_threshold``) and verdicts drawn, at its own size.
+
+    Frame k of it is frame k of the video, shown at the same time. A frame that could not be decoded is the
+    last picture before it (grey if there is none) with a note on it.
+
+    Raises:
+        HemError: if the video has no frames, or cannot be read or written.
+    """
     by_frame: dict[int, list[HardExample]] = {}
     for example in verdicts:
         if example.video_id == video.video_id:
             by_frame.setdefault(example.frame_index, []).append(example)
+    fps = max(video.fps, 1.0)
     with data.source(video) as source:
-        frames = _drawn(source, detections, by_frame, score_threshold)
-        write_video(path, frames, max(video.fps, 1.0))
+        frames = _drawn(source, video, detections, by_frame, score_threshold)
+        write_video(path, frames, fps, times_s=shown_times(detections.frame_times_s, fps))
+
+
+def shown_times(times_s: NDArray[np.float64], fps: float) -> list[float]:
+    """Return when each frame is shown, strictly increasing seconds.
+
+    Args:
+        times_s: float64 (N,), NaN where a frame could not be decoded.
+        fps: frames per second where there is no known time on both sides.
+    """
+    index = np.arange(len(times_s))
+    known = np.flatnonzero(~np.isnan(times_s))
+    if len(known) == 0:
+        return list(index / fps)
+    first, last = known[0], known[-1]
+    times = np.interp(index, known, times_s[known])
+    times[:first] = times[first] - (first - index[:first]) / fps
+    times[last + 1 :] = times[last] + (index[last + 1 :] - last) / fps
+    ticks = np.round((times - min(times[0], 0.0)) / _TICK_S).astype(np.int64)
+    return list((np.maximum.accumulate(ticks - index) + index) * _TICK_S)  # at least a tick apart
 
 
 def _drawn(
-    batches: Iterator[FrameBatch] | Any,  # noqa: ANN401
+    batches: Iterable[FrameBatch],
+    video: VideoInfo,
     detections: VideoDetections,
     by_frame: dict[int, list[HardExample]],
     score_threshold: float,
-) -> Iterator[NDArray[np.uint8]]:
-    for batch in batches:
-        for picture, index in zip(batch.frames, batch.frame_indices.tolist(), strict=True):
+) -> Iterator[Pixels]:
+    """Yield one picture for each frame of ``detections``; at most two batches lie in memory."""
+    last = torch.full((3, max(video.height, 1), max(video.width, 1)), _GREY, dtype=torch.uint8)
+    decoded = (
+        (index, one) for b in batches for index, one in zip(b.frame_indices.tolist(), b.frames, strict=True)
+    )
+    following = next(decoded, None)
+    for index in range(detections.n_frames):
+        if following is not None and following[0] == index:
+            last, following = following[1], next(decoded, None)
             marks = marks_of_detections(detections.frame(index), score_threshold)
-            marks += marks_of_examples(by_frame.get(index, []))
-            width = int(picture.shape[2]) // 2 * 2
-            image = annotated(picture, marks, width=width)
-            yield np.ascontiguousarray(image[: image.shape[0] // 2 * 2])
+            yield _picture(last, marks + marks_of_examples(by_frame.get(index, [])))
+        else:
+            yield _noted(_picture(last, []), f"frame {index}: not decoded")
+
+
+def _picture(frame: Tensor, marks: list[MarkedBox]) -> Pixels:
+    """Return a frame with its boxes, uint8 (H, W, 3), cut to even sides, which every player can show."""
+    image = annotated(frame, marks, width=max(int(frame.shape[2]) // 2 * 2, 2))
+    return np.ascontiguousarray(image[: max(image.shape[0] // 2 * 2, 1)])
+
+
+def _noted(image: Pixels, text: str) -> Pixels:
+    """Return an image with a line of text on a dark bar along its top, as large as fits."""
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (width, height), below = cv2.getTextSize(text, font, 1.0, 1)
+    scale = min(1.0, (image.shape[1] - 4) / width)
+    bar = round((height + below) * scale) + 6
+    noted = image.copy()
+    noted[:bar] = 0
+    cv2.putText(noted, text, (2, round(height * scale) + 3), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return noted
 
 
 if __name__ == "__main__":

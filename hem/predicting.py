@@ -22,7 +22,14 @@ from hem.instantiate import instantiate
 from hem.reporting.steps import Steps
 from hem.structures import Detections, VideoInfo
 from hem.training.checkpoint import detector_from, load_checkpoint
-from hem.training.measure import accelerator_of, detect_stills, detect_to, made_otherwise, targets_of
+from hem.training.measure import (
+    accelerator_of,
+    detect_stills,
+    detect_to,
+    gaps_of,
+    made_otherwise,
+    targets_of,
+)
 from hem.training.videos import Videos
 from hem.video.manifest import about_frames, scan_videos
 
@@ -215,14 +222,20 @@ def detect_shown(
     floor_score: float,
     steps: Steps,
 ) -> None:
-    """Write what detect_to does, showing how far it is, and say what went wrong while reading."""
+    """Write what detect_to does, showing how far it is, and say which frames were lost and why.
+
+    Gaps of a file that is there already are said again: whoever looks at it must know of them.
+    """
     total = about_frames([video])
 
     def show(done: int, _: int | None) -> None:
         steps.progress(f"detect {video.video_id}", done, total)
 
     error = detect_to(file, detector, digest, videos, video, floor_score, show)
-    if error:
+    gaps = gaps_of(file)
+    for gap in gaps:
+        steps.say(f"{video.video_id}: {gap}")
+    if error and all(gap.end_frame is not None for gap in gaps):  # else the last gap has said it
         steps.say(f"{video.video_id}: {error}")
 
 

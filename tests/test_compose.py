@@ -7,8 +7,20 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-from hem.command_line import check_overrides, choices, completion_script, files, help_text, rows_of, signed
+from hem.command_line import (
+    check_overrides,
+    choices,
+    completion_script,
+    composed,
+    files,
+    help_text,
+    quoted,
+    rows_of,
+    signed,
+)
 from hem.compose import conf_dir, entry, group_file
 from hem.config import TrainConfig, check, suggest
 from hem.errors import HemError
@@ -150,8 +162,82 @@ def test_a_key_that_the_chosen_files_do_not_name_needs_no_plus() -> None:
     ]
     assert signed("mine", given) == put
     assert "mining.window=3\n" in help_text("mine", ["mining=paper", "mining.window=3"], "")
-    swept = signed("train", ["arms.continued.soft=true,false"])
-    assert swept == ["++arms.continued.soft=true,false"]
+    swept = signed("train", ["-m", "arms.continued.soft=true,false"])
+    assert swept == ["-m", "++arms.continued.soft=true,false"]
+    assert signed("mine", ["mining=paper", "mining.window=ü"])[1] == "++mining.window='ü'"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/tmp/üb.mp4",
+        "/tmp/a(1).mp4",
+        "a=b.mp4",
+        "it's #1 & more.mp4",
+        "/tmp/tout ä b, c",
+        r"C:\new\é" + "\\",
+        r"\'é",
+    ],
+)
+def test_a_path_needs_no_quotes_of_its_own(value: str) -> None:
+    for argument in (f"videos={value}", f"+videos={value}"):
+        (found,) = quoted([argument])
+        assert found != argument and OverridesParser.create().parse_override(found).value() == value
+    put = signed("mine", [f"videos={value}"])
+    assert OmegaConf.to_container(composed("mine", put))["videos"] == value  # type: ignore[index,call-overload]
+
+
+def test_a_comma_is_part_of_a_path_where_that_makes_sense(tmp_path: Path) -> None:
+    clip = tmp_path / "a,b.mp4"
+    clip.touch()
+    assert quoted([f"videos={clip}", f"output_dir={tmp_path}/x,y"]) == [
+        f"videos='{clip}'",
+        f"output_dir='{tmp_path}/x,y'",
+    ]
+    for flags in (["-m"], ["--multirun"], ["hydra.mode=MULTIRUN"]):
+        given = [*flags, f"videos={clip}", "seed=1,2"]
+        assert quoted(given) == given
+    with pytest.raises(HemError, match=r"seed=1,2 is several values.*\[1,2\].*add -m"):
+        quoted(["seed=1,2"])
+    assert "seed=1\n" in help_text("train", ["seed=1,2"], "")
+
+
+def test_what_hydra_reads_itself_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [
+        "videos=[a.mp4,b.mp4]",
+        "arms={a:1,b:2}",
+        "videos='/tmp/ü, b'",
+        'videos="ü"',
+        "seed=range(1,3)",
+        "seed=choice(1,2)",
+        "data.root=${oc.env:HOME}/x",
+        "~arms.flickers",
+        "name=",
+        "-x=ü",
+    ]
+    assert quoted(given) == given
+    for wrong in ("videos=[a(1).mp4,b]", "videos='a' b", "ü=3", "seed=choice(ü,b)"):
+        with pytest.raises(HemError, match="Hydra cannot read") as caught:
+            quoted([wrong])
+        assert wrong in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(HemError, match=r"cannot read videos=ü,b .*quote texts"):
+        quoted(["-m", "videos=ü,b"])
+    monkeypatch.chdir(tmp_path)
+    Path("[a](1).mp4").touch()
+    assert quoted(["videos=[a](1).mp4"]) == ["videos='[a](1).mp4'"]
+
+
+def test_the_command_takes_such_paths(tmp_path: Path) -> None:
+    clip = tmp_path / "ü (1), x=y.mp4"
+    given = ["mining=hem", f"videos={clip}", f"output_dir={tmp_path / 'tout ä b'}", "checkpoint=none"]
+    result = run("mine", *given, "--cfg", "job")
+    assert result.returncode == 0, result.stderr
+    shown = OmegaConf.create(result.stdout)
+    assert (shown.videos, shown.output_dir) == (str(clip), str(tmp_path / "tout ä b"))
+    result = run("mine", "videos=[a(1).mp4,b]")
+    assert result.returncode == 2
+    assert said(result).startswith("hem: configuration: Hydra cannot read videos=[a(1).mp4,b] (")
+    assert len(said(result).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def test_mine_says_how_long_and_what_it_found(world, tmp_path, run) -> None:
     assert status == 2 and "another detector" in said
 
 
-def test_an_interrupted_command_goes_on(world, tmp_path) -> None:
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_is_stopped_goes_on(world, tmp_path, sent, status) -> None:
     rng = np.random.default_rng(1)
     long = tmp_path / "long.mp4"
     write_video(long, (rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(200)), fps=10)
@@ -130,9 +131,9 @@ def test_an_interrupted_command_goes_on(world, tmp_path) -> None:
     while not list((tmp_path / "out").glob("evidence/.*.answers/*.parquet")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 130, said
+    assert process.returncode == status, said
     assert "the same command goes on from there" in said
     notes = list((tmp_path / "out" / "evidence").glob(".*.answers/*.parquet"))
     assert notes and not list((tmp_path / "out" / "evidence").glob("*/detections.parquet"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hem.artifacts.files import read_table, write_table
+from hem.errors import HemError
 from hem.structures import FrameGap, VideoDetections, VideoInfo
 
 
@@ -65,9 +66,13 @@ def load_detections(path: Path) -> VideoDetections:
     """Read one video's detections.
 
     Raises:
-        HemError: if the file is absent, damaged or of another schema.
+        HemError: if the file is absent, damaged or of another schema, or lacks something.
     """
-    return from_columns(*read_table(path, "detections"))
+    columns, header = read_table(path, "detections")
+    try:
+        return from_columns(columns, header)
+    except (KeyError, TypeError) as error:  # as another program may write it
+        raise HemError(f"{path} lacks or does not know {error}: see docs/formats.md, Detections") from None
 
 
 def load_header(path: Path) -> dict[str, Any]:

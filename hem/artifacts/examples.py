@@ -72,7 +72,7 @@ def _columns(examples: Sequence[HardExample]) -> dict[str, Any]:
         "box_xyxy": np.array([e.box_xyxy for e in examples], dtype=np.float64).reshape(-1, 4),
         "label": np.array([e.label for e in examples], dtype=np.int64),
         "kind": [e.kind.value for e in examples],
-        "score": np.array([np.nan if e.score is None else e.score for e in examples], dtype=np.float64),
+        "score": [e.score for e in examples],  # a list, since NumPy has no null
         "weight": np.array([e.weight for e in examples], dtype=np.float64),
         "rule": [e.rule for e in examples],
         "round": np.array([e.round for e in examples], dtype=np.int64),
@@ -96,6 +96,7 @@ def load_examples(path: Path) -> tuple[list[HardExample], dict[str, Any]]:
             box_xyxy=tuple(columns["box_xyxy"][row].tolist()),
             label=int(columns["label"][row]),
             kind=Kind(str(columns["kind"][row])),
+            # null comes as NaN, and files written before null was used hold NaN itself
             score=None if np.isnan(columns["score"][row]) else float(columns["score"][row]),
             weight=float(columns["weight"][row]),
             rule=str(columns["rule"][row]),

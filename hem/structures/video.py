@@ -51,6 +51,11 @@ class FrameGap:
     end_frame: int | None
     reason: str
 
+    def __str__(self) -> str:
+        """Return it as people are told: the last number is that of the last frame lost."""
+        last = "end" if self.end_frame is None else self.end_frame - 1
+        return f"frames {self.first_frame}..{last}: {self.reason}"
+
 
 @dataclass(frozen=True, eq=False)
 class FrameBatch:

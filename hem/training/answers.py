@@ -21,7 +21,7 @@ from hem.structures import Detections, VideoInfo
 if TYPE_CHECKING:
     from hem.detectors.protocol import Detector
 
-EVERY_S = 20.0
+EVERY_S = 10.0  # a file of some hundred answers takes about 0.05 s
 _KIND = "answers"
 _SAMPLE = 16  # every 16th row and column tell one picture of a pass from another
 
@@ -37,7 +37,8 @@ class RememberedAnswers:
     A pass over a video asks about the same pictures in the same order whenever it is run, so answers are
     kept in that order, each with a checksum of its picture. Where another picture comes (the batch size
     was changed, or the decoder), what was written from there on is given up and asked anew. As a context
-    manager it writes what it knows however the block ends; only a kill loses what came after the last file.
+    manager it writes what it knows however the block ends. A kill (SIGKILL, or a signal that raises nothing:
+    see hem.signals for SIGTERM) loses what came after the last file, and that is asked again.
 
     Args:
         folder: of one pass; made when there is something to write.

@@ -12,7 +12,15 @@ from hem.artifacts import load_detections, save_detections
 from hem.artifacts.detections import load_header
 from hem.evaluation.coco import coco_figures, video_coco_figures
 from hem.evaluation.video import OperatingPoint, baseline_point, video_figures
-from hem.structures import Detections, ImageSource, Target, VideoDetections, VideoInfo, VideoTruth
+from hem.structures import (
+    Detections,
+    FrameGap,
+    ImageSource,
+    Target,
+    VideoDetections,
+    VideoInfo,
+    VideoTruth,
+)
 from hem.training.answers import RememberedAnswers, notes_beside, remembered
 from hem.training.videos import Videos
 from hem.video.source import FrameSource
@@ -111,7 +119,8 @@ def detect_to(
         report: called with the frames done so far, and None for how many there are.
 
     Returns:
-        What went wrong while reading, if the video could not be read to its end.
+        What went wrong while reading, if the video could not be read to its end; None for a file that was
+        there. Which frames are lost stands in the file: see gaps_of.
     """
     if file.is_file():
         shutil.rmtree(notes_beside(file), ignore_errors=True)  # of a call killed at its very end
@@ -123,6 +132,15 @@ def detect_to(
         save_detections(file, found, {"model": digest})
         answers.forget()
     return error
+
+
+def gaps_of(file: Path) -> tuple[FrameGap, ...]:
+    """Return the stretches that could not be decoded when detect_to wrote a file, in order.
+
+    Raises:
+        HemError: if the file is absent or damaged.
+    """
+    return tuple(FrameGap(**gap) for gap in load_header(file)["gaps"])
 
 
 def made_otherwise(file: Path, model: str, video: VideoInfo, floor_score: float) -> str | None:

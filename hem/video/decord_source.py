@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hem.errors import HemError
-from hem.video.pyav_source import packet_times, probe_stream
+from hem.video.pyav_source import missing_bytes, packet_times, probe_stream
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, ReaderUnsuited, Selection
 
 
@@ -28,8 +28,8 @@ class DecordReader(FrameReader):
     Damage that decord paints over cannot be seen from here: PyAV is the one that finds it.
 
     Raises:
-        ReaderUnsuited: for rotated files, containers without timestamps, and timestamps that are
-            not finite and increasing.
+        ReaderUnsuited: for rotated files, containers without timestamps, timestamps that are not finite
+            and increasing, and Matroska files that were cut off.
         HemError: if decord is not installed or cannot open the file.
     """
 
@@ -40,6 +40,8 @@ class DecordReader(FrameReader):
             raise ReaderUnsuited(f"decord ignores the rotation of {facts.rotation} degrees")
         if not facts.has_times:
             raise ReaderUnsuited(f"decord invents times for {facts.container}, which stores none")
+        if missing := missing_bytes(path):
+            raise ReaderUnsuited(f"decord does not say that the file is {missing} bytes short")
         decord = _module()
         try:
             self._video: Any = decord.VideoReader(path, num_threads=threads)

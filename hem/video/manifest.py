@@ -56,8 +56,9 @@ def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path |
 
     Args:
         root: a video file; a folder, searched with all folders below it (hidden names left out);
-            a text file (.txt, .lst) with one path a line, relative ones counted from the file's own
-            folder, ``#`` starting a comment; an fsspec URL of a file or folder; or several of these.
+            a UTF-8 text file (.txt, .lst) with one path a line, relative ones counted from the file's
+            own folder; lines that begin with ``#`` are comments; an fsspec URL of a file or folder; or
+            several of these.
         cache_dir: where URLs are copied to; needed for URLs only. A copy is used again while the
             remote file's key (size, time or checksum, as its storage has it) is the same.
 
@@ -65,8 +66,9 @@ def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path |
     list the line as written if it is relative and stays below the list's folder, else the file name.
 
     Raises:
-        HemError: if something named is not there, no file has an accepted suffix, two ids are
-            equal, or none of the videos can be read. Single unreadable ones go to ``skipped``.
+        HemError: if something named is not there, no file has an accepted suffix, a list is not in
+            UTF-8, two ids are equal, or none of the videos can be read. Single unreadable ones go to
+            ``skipped``.
     """
     roots = [root] if isinstance(root, str | Path) else list(root)
     if not roots:
@@ -112,7 +114,7 @@ def about_frames(videos: Sequence[VideoInfo]) -> int | None:
 def frames_as_video(folder: str | Path, fps: float, video_id: str | None = None) -> VideoInfo:
     """Return a folder of images as a video: image k by name (numbers as numbers) is frame k.
 
-    The digest covers names and contents.
+    The digest covers names, contents and ``fps``, as times follow from it.
 
     Raises:
         HemError: if the folder is not there, holds no image, or its first one cannot be read: the message
@@ -126,7 +128,7 @@ def frames_as_video(folder: str | Path, fps: float, video_id: str | None = None)
         height, width = read_image(images[0]).shape[:2]
     except HemError as error:
         raise HemError(f"{folder}: {error}") from None
-    digest = digest_of([[path.name, _digest(path)] for path in images])
+    digest = digest_of([float(fps), *([path.name, _digest(path)] for path in images)])
     name = video_id or folder.resolve().name
     return VideoInfo(name, digest, str(folder), width, height, fps, len(images))
 
@@ -168,13 +170,21 @@ def _in_folder(folder: Path) -> list[tuple[str, Path]]:
 
 def _in_list(path: Path) -> list[tuple[str, Path]]:
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        text = line.split("#")[0].strip()
-        if not text:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # Windows' editors put a mark first
+    except UnicodeDecodeError as error:
+        raise HemError(
+            f"{path}: a list of videos must be UTF-8 text, and byte {error.start} is not; save it as UTF-8, "
+            "or if it is no list, name the videos themselves"
+        ) from None
+    for line in lines:
+        text = line.strip()
+        if not text or text.startswith("#"):  # later in a line it may belong to a name
             continue
         video = path.parent / text
         if not video.is_file():
-            raise HemError(f"{path} names {text}, which is not there (looked for {video})")
+            hint = "; a comment needs a line of its own" if "#" in text else ""
+            raise HemError(f"{path} names {text}, which is not there (looked for {video}){hint}")
         pure = PurePosixPath(Path(text).as_posix())
         inside = not pure.is_absolute() and ".." not in pure.parts
         found.append((pure.as_posix() if inside else video.name, video))

@@ -2,8 +2,10 @@
 
 import heapq
 import math
+import os
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,16 +126,9 @@ class PyavReader(FrameReader):
         width, height = self._size or (0, 0)
         if self._turns % 2:
             width, height = height, width
-        return StreamFacts(
-            width,
-            height,
-            self.fps,
-            90 * self._turns,
-            self._has_times,
-            self._container.format.name,
-            self._stream.codec_context.name,
-            int(self._stream.frames or 0),
-        )
+        container, codec = self._container.format.name, self._stream.codec_context.name
+        rotation, claimed = 90 * self._turns, int(self._stream.frames or 0)
+        return StreamFacts(width, height, self.fps, rotation, self._has_times, container, codec, claimed)
 
     def frames(self) -> Iterator[RawFrame]:
         """See FrameReader.frames."""
@@ -275,6 +270,13 @@ class PyavReader(FrameReader):
         claimed = int(self._stream.frames or 0)
         if self.error is None and claimed > max(self._packets, self._next):
             self.error = f"{self.path}: the header claims {claimed} frames, the file ends after {self._next}"
+        if self.error is None and not claimed and (missing := missing_bytes(self.path)):
+            # Only bytes tell damage: the duration may be a sound track's, which outlasts the picture.
+            ends_s = max(0, self._newest_pts) * float(self._stream.time_base or 0) + 1 / self.fps
+            says_s = _claimed_s(self._container, self._stream)
+            if not says_s or says_s - ends_s > 0.5 / self.fps:  # else only an index was cut off
+                claim = f"although its header says {says_s:.2f} s" if says_s else "before its header says"
+                self.error = f"{self.path}: the file ends at {ends_s:.2f} s {claim} ({missing} bytes missing)"
         if self.error is not None:
             self.gaps.append(RawGap(self._next, None, self.error))
 
@@ -295,9 +297,8 @@ class PyavReader(FrameReader):
                 self.notes.append(note)
         elif self.planar and not self._turns and self._suited(frame):
             return PlanarGrey(frame)
-        width, height = self._size
         try:
-            pixels = rgb_of(frame, self._converter, width, height)
+            pixels = rgb_of(frame, self._converter, *self._size)
         except (av.FFmpegError, ValueError) as error:
             raise DecoderFailed(f"frames in {frame.format.name} cannot be made RGB ({error})") from None
         return np.rot90(pixels, self._turns) if self._turns else pixels
@@ -327,8 +328,7 @@ def claimed_frames(path: str) -> int:
             stream = _video_stream(path, container)
             if stream.frames:
                 return int(stream.frames)
-            duration_s = container.duration / av.time_base if container.duration else 0.0
-            return max(0, round(duration_s * _rate(stream)))
+            return max(0, round(_claimed_s(container, stream) * _rate(stream)))
     except (HemError, av.FFmpegError):
         return 0
 
@@ -338,8 +338,7 @@ def packet_times(path: str) -> list[float]:
 
     Reads the container without decoding. A packet without a timestamp gives NaN (at the end).
     """
-    container = _open(path)
-    with container:
+    with _open(path) as container:
         stream = _video_stream(path, container)
         times = []
         try:
@@ -366,8 +365,7 @@ def _open(path: str) -> InputContainer:
 
 def _video_stream(path: str, container: InputContainer) -> VideoStream:
     for stream in container.streams.video:
-        disposition = getattr(stream, "disposition", None)
-        if not (disposition and "attached_pic" in str(disposition).lower()):
+        if "attached_pic" not in str(getattr(stream, "disposition", "")).lower():
             return stream
     container.close()
     raise HemError(f"{path} has no video stream")
@@ -379,3 +377,24 @@ def _rate(stream: VideoStream) -> float:
         if rate and 0 < float(rate) <= 1000:
             return float(rate)
     return 25.0
+
+
+def _claimed_s(container: InputContainer, stream: VideoStream) -> float:
+    """Return the seconds at which the header lets the picture end, or else the whole file; 0 if neither."""
+    with suppress(ValueError):  # as Matroska has it for each track: 00:01:02.500000000
+        hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
+        return 3600 * hours + 60 * minutes + seconds
+    return container.duration / av.time_base if container.duration else 0.0
+
+
+def missing_bytes(path: str) -> int:
+    """Return by how many bytes a Matroska file is shorter than its header says; 0 where it does not say."""
+    with Path(path).open("rb") as file:
+        head, size = file.read(4096), file.seek(0, os.SEEK_END)
+    before, _, after = head.partition(b"\x18\x53\x80\x67")  # the segment: all but the header
+    if not before.startswith(b"\x1a\x45\xdf\xa3") or not after or not after[0]:
+        return 0
+    width = 9 - after[0].bit_length()  # bytes of the segment's size; the first bit set is not of the number
+    unknown = (1 << 7 * width) - 1  # in live streams, whose header is written before they end
+    segment = int.from_bytes(after[:width], "big") & unknown
+    return 0 if segment == unknown else max(0, len(before) + 4 + width + segment - size)

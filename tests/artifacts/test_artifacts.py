@@ -1,7 +1,12 @@
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -147,6 +152,47 @@ def test_examples_come_back_exactly(tmp_path: Path) -> None:
     assert load_examples(tmp_path / "none.parquet")[0] == []
 
 
+@pytest.mark.parametrize("scores", [[0.25, None, 1 / 3], [None, None], [1.0, 0.0], [None, 1]])
+def test_a_score_that_is_not_known_is_null_in_the_table(tmp_path: Path, scores: list[float | None]) -> None:
+    examples = [hard(Kind.HARD_POSITIVE, score) for score in scores]
+    save_examples(tmp_path / "e.parquet", examples, class_names=("face",))
+    column = pq.read_table(tmp_path / "e.parquet").column("score")
+    assert column.type == pa.float64()
+    assert column.to_pylist() == scores
+    assert [example.score for example in load_examples(tmp_path / "e.parquet")[0]] == scores
+
+
+def test_a_score_of_nan_as_older_files_have_it_is_not_known(tmp_path: Path) -> None:
+    save_examples(tmp_path / "e.parquet", [hard(Kind.HARD_POSITIVE, None)], class_names=("face",))
+    table = pq.read_table(tmp_path / "e.parquet")
+    at = table.schema.get_field_index("score")
+    old = table.set_column(at, table.schema.field(at), pa.array([float("nan")]))
+    pq.write_table(old, tmp_path / "old.parquet")
+    assert old.column("score").null_count == 0
+    assert load_examples(tmp_path / "old.parquet")[0] == [hard(Kind.HARD_POSITIVE, None)]
+
+
+def test_detections_that_another_program_wrote_as_documented_are_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    section = page.split("## Detections")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
+    assert "import hem" not in code
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    read = load_detections(tmp_path / "clip.mp4.parquet")
+    assert (read.video.video_id, read.n_frames, read.class_names) == ("clip.mp4", 4, ("face", "person"))
+    assert read.gaps == (FrameGap(2, 3, "cannot be decoded"),)
+    assert read.frame(0).scores.tolist() == [0.9, 0.4] and read.frame(3).labels.tolist() == [1]
+    assert len(read.frame(1)) == 0 and read.floor_score == 0.05
+    save_detections(tmp_path / "again.parquet", read)
+    theirs, ours = (
+        read_table(tmp_path / name, "detections") for name in ("clip.mp4.parquet", "again.parquet")
+    )
+    assert theirs[1].keys() == ours[1].keys()  # nothing more is needed, and nothing is left out
+    assert {k: (v.dtype, v.shape) for k, v in theirs[0].items()} == {
+        k: (v.dtype, v.shape) for k, v in ours[0].items()
+    }
+
+
 def test_coco_form_has_the_stable_fields(tmp_path: Path) -> None:
     save_coco(
         tmp_path / "h.json", [hard(Kind.IGNORE, 0.3)], [VideoInfo("a.mp4", width=64, height=48)], ("face",)
@@ -163,3 +209,14 @@ def test_coco_form_has_the_stable_fields(tmp_path: Path) -> None:
 def test_digest_does_not_depend_on_key_order() -> None:
     assert digest_of({"a": 1, "b": [1.5, None]}) == digest_of({"b": [1.5, None], "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": 2})
+
+
+@pytest.mark.parametrize("name", ["video", "gaps", "frame_times_s"])
+def test_a_header_that_lacks_something_is_named(tmp_path, name):
+    path = tmp_path / "found.parquet"
+    save_detections(path, VideoDetections.from_frames(VideoInfo("a.mp4"), [], np.zeros(2)))
+    columns, header = read_table(path, "detections")
+    del header[name]
+    write_table(path, "detections", columns, header=header)
+    with pytest.raises(HemError, match=rf"found\.parquet lacks or does not know '{name}'"):
+        load_detections(path)

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -140,7 +141,78 @@ def test_truncated_matroska(make_video: MakeVideo) -> None:
     cut.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     found, report, _ = frames_of(cut)
     assert 10 <= len(found) < 40 and sorted(found) == list(range(len(found)))
-    assert report.video.n_frames is not None and report.video.n_frames < 40
+    assert report.video.n_frames == len(found)
+    assert [(gap.first_frame, gap.end_frame) for gap in report.gaps] == [(len(found), None)]
+    ends = f"cut.mkv: the file ends at {len(found) / 25:.2f} s although its header says 1.60 s"
+    assert report.error is not None and ends in report.error
+
+
+def test_truncated_webm_whose_tracks_have_no_duration_of_their_own(make_video: MakeVideo) -> None:
+    """Only the whole file's duration is left, or none."""
+    data = make_video("a.webm", n=40, gop=10, codec="libvpx").read_bytes()
+    data = data.replace(b"DURATION", b"OTHERTAG")
+    cut = make_video("cut.webm", n=2, codec="libvpx")
+    cut.write_bytes(data[: len(data) // 2])
+    assert "although its header says 1.60 s" in str(frames_of(cut)[1].error)
+    cut.write_bytes(data[: len(data) // 2].replace(b"\x44\x89\x88", b"\x45\x89\x88"))  # an unknown element
+    found, report, _ = frames_of(cut, threads=1)
+    assert 5 < len(found) < 40 and report.gaps[-1].first_frame == len(found)
+    assert "before its header says" in str(report.error)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.mp4", "a.avi", "a.ts"])
+@pytest.mark.parametrize("times", ["even", "uneven"])
+def test_a_whole_file_has_no_gap(make_video: MakeVideo, tmp_path: Path, name: str, times: str) -> None:
+    times_s = np.cumsum(np.random.default_rng(3).uniform(0.01, 0.6, 40)).tolist()
+    settings = {"times_s": times_s} if times == "uneven" and name != "a.avi" else {}
+    codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
+    if name == "a.ts":
+        path = _remuxed(make_video("a.mp4", n=40, **settings), tmp_path / name)
+    else:
+        path = make_video(name, n=40, codec=codec, **settings)
+    found, report, _ = frames_of(path)
+    assert len(found) == 40 and not report.gaps and report.error is None
+
+
+def test_a_sound_track_longer_than_the_picture_is_no_damage(make_video: MakeVideo, tmp_path: Path) -> None:
+    path = _remuxed(make_video("a.mp4", n=40), tmp_path / "long.mkv", sound_s=8)
+    found, report, _ = frames_of(path)
+    assert len(found) == 40 and not report.gaps and report.error is None
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(path.read_bytes()[:-60])  # the index and sound alone
+    assert frames_of(cut)[1].error is None
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    found, report, _ = frames_of(cut)
+    assert len(found) < 40 and report.gaps[-1].first_frame == len(found)
+    assert "although its header says 1.60 s" in str(report.error)
+
+
+def test_a_live_stream_does_not_say_where_it_ends(make_video: MakeVideo, tmp_path: Path) -> None:
+    path = _remuxed(make_video("a.mp4", n=40), tmp_path / "live.mkv", options={"live": "1"})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    found, report, _ = frames_of(path)
+    assert 10 <= len(found) < 40 and not report.gaps and report.error is None
+
+
+def _remuxed(source: Path, path: Path, sound_s: int = 0, options: dict[str, str] | None = None) -> Path:
+    """Copy the picture into another container, with a sound track of so many seconds beside it."""
+    with av.open(str(source)) as given, av.open(str(path), "w", options=options or {}) as made:
+        stream = made.add_stream_from_template(given.streams.video[0])
+        sound = made.add_stream("aac", rate=16000) if sound_s else None
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                made.mux(packet)
+        for start in range(0, sound_s * 16000, 1024) if sound else ():
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono"
+            )
+            frame.sample_rate, frame.pts = 16000, start
+            made.mux(sound.encode(frame))
+        if sound:
+            made.mux(sound.encode(None))
+    return path
 
 
 def _unreadable(tmp_path: Path, kind: str, sound_only: Path, whole: Path) -> Path:
@@ -199,8 +271,6 @@ def test_a_change_of_size_is_scaled_and_noted(tmp_path: Path, make_video: MakeVi
 
 
 def _raw_h264(path: Path) -> bytes:
-    import av
-
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         to_raw = av.bitstream.BitStreamFilterContext("h264_mp4toannexb", stream)

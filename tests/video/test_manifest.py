@@ -43,7 +43,7 @@ def test_list_of_paths(tmp_path: Path, make_video: MakeVideo) -> None:
     outside = make_video("b.mp4", n=2)
     listing = tmp_path / "lists" / "videos.txt"
     listing.parent.mkdir()
-    listing.write_text(f"# mine\n../clips/a.mp4  # relative\n\n{outside}\n")
+    listing.write_text(f"# mine\n../clips/a.mp4  \n\n  # indented\n{outside}\n")
     assert [video.video_id for video in scan_videos(listing)] == ["a.mp4", "b.mp4"]
     near = tmp_path / "near.txt"
     near.write_text("clips/a.mp4\n")
@@ -51,9 +51,25 @@ def test_list_of_paths(tmp_path: Path, make_video: MakeVideo) -> None:
     near.write_text("clips/none.mp4\n")
     with pytest.raises(HemError, match=r"names clips/none\.mp4"):
         scan_videos(near)
+    near.write_text("clips/a.mp4  # mine\n")
+    with pytest.raises(HemError, match=r"which is not there .* a comment needs a line of its own"):
+        scan_videos(near)
     near.write_text("# nothing\n")
     with pytest.raises(HemError, match="lists no video"):
         scan_videos(near)
+
+
+def test_a_list_names_files_with_any_letters(tmp_path: Path, make_video: MakeVideo) -> None:
+    names = ["clip #1.mp4", "take#2.mp4", "ü.mp4"]
+    for name in names:
+        make_video(name, n=2)
+    listing = tmp_path / "videos.txt"
+    for encoding, end in (("utf-8", "\n"), ("utf-8-sig", "\r\n")):
+        listing.write_bytes(end.join(names).encode(encoding))
+        assert [video.video_id for video in scan_videos(listing)] == names
+    listing.write_bytes("\n".join(names).encode("latin-1"))
+    with pytest.raises(HemError, match=r"videos\.txt: .* must be UTF-8 text, and byte 23 is not; save it as"):
+        scan_videos(listing)
 
 
 def test_no_video_names_the_folder_and_the_suffixes(tmp_path: Path) -> None:
