@@ -4,7 +4,6 @@ True objects keep being found under small disturbances and false alarms less so,
 over a few disturbances tells them apart better than the detector's own score does.
 """
 
-import heapq
 from collections.abc import Sequence
 
 import numpy as np
@@ -121,29 +120,23 @@ def choose_frames(
     frame_index: NDArray[np.int64],
     scores: NDArray[np.float64],
     doubt: NDArray[np.float64] | None = None,
-    track_id: NDArray[np.int64] | None = None,
     *,
     passes_per_frame: int,
     budget_passes: int,
-    repeat_discount: float = 0.5,
 ) -> NDArray[np.int64]:
     """Choose the frames whose disturbance decides most, within a budget of detector passes.
 
     A candidate is worth 4 u (1 - u), u being its score's rank among the candidates from 0 to 1 (so
     nothing depends on the detector's scale): a very high or a very low score is seldom overturned.
-    That is multiplied by its ``doubt``. Asking a track again says little that is new, so each
-    answer it already has in an earlier choice multiplies its worth by ``repeat_discount``. Frames
-    are taken greedily by the sum over their candidates; equal sums go to the earlier frame. The
-    result depends on the candidates only, not on their order.
+    That is multiplied by its ``doubt``. Frames with the largest sums over their candidates are taken;
+    equal sums go to the earlier frame. The result depends on the candidates only, not on their order.
 
     Args:
         frame_index: int64 (N,), frame of each candidate; scores: float64 (N,), any scale.
         doubt: float64 (N,) >= 0, how doubtful the temporal evidence leaves it (for example 1 for
             isolated or in a short track, 0.2 for one well inside a long steady track); None = 1.
-        track_id: int64 (N,), equal for candidates of one track, negative for none; None = none.
         passes_per_frame: detector passes that one frame costs (its number of variants), >= 1.
         budget_passes: passes that may be spent in all, >= 0.
-        repeat_discount: in [0, 1]; 1 asks a long track at every frame, 0 only once.
 
     Returns:
         int64 (K,), chosen frames in rising order, K * passes_per_frame <= budget_passes; frames of
@@ -154,38 +147,15 @@ def choose_frames(
     """
     count = len(frame_index)
     doubt = np.ones(count) if doubt is None else np.asarray(doubt, dtype=np.float64)
-    track_id = np.full(count, -1, dtype=np.int64) if track_id is None else np.asarray(track_id)
-    _check_choice(count, scores, doubt, track_id, passes_per_frame, budget_passes, repeat_discount)
-    if count == 0 or budget_passes < passes_per_frame:
+    _check_choice(count, scores, doubt, passes_per_frame, budget_passes)
+    if count == 0:
         return np.zeros(0, dtype=np.int64)
     worth = _undecided(np.asarray(scores, dtype=np.float64)) * doubt
-    order = np.lexsort((track_id, worth, frame_index))  # sums must not depend on the order given
-    frames, starts = np.unique(frame_index[order], return_index=True)
-    members = np.split(order, starts[1:])
-    asked: dict[int, int] = {}
-
-    def value(position: int) -> float:
-        total = 0.0
-        for row in members[position].tolist():
-            total += float(worth[row]) * repeat_discount ** asked.get(int(track_id[row]), 0)
-        return total
-
-    # worth only ever falls, so a stale entry of the heap is an upper bound: re-value it and go on
-    heap = [(-value(position), position) for position in range(len(frames))]
-    heapq.heapify(heap)
-    chosen: list[int] = []
-    while heap and len(chosen) < budget_passes // passes_per_frame:
-        old, position = heapq.heappop(heap)
-        now = -value(position)
-        if now > old:
-            heapq.heappush(heap, (now, position))
-        elif now < 0:
-            chosen.append(position)
-            for track in {int(track_id[row]) for row in members[position]} - {-1}:
-                asked[track] = asked.get(track, 0) + 1
-        else:
-            break
-    return np.sort(frames[chosen]).astype(np.int64)
+    order = np.lexsort((worth, frame_index))  # sums must not depend on the order given
+    frames, of = np.unique(frame_index[order], return_inverse=True)
+    total = np.bincount(of, weights=worth[order])
+    best = np.argsort(-total, kind="stable")[: budget_passes // passes_per_frame]
+    return np.sort(frames[best[total[best] > 0]]).astype(np.int64)
 
 
 def _undecided(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -201,20 +171,18 @@ def _check_choice(
     count: int,
     scores: NDArray[np.float64],
     doubt: NDArray[np.float64],
-    track_id: NDArray[np.int64],
     passes_per_frame: int,
     budget_passes: int,
-    repeat_discount: float,
 ) -> None:
-    if not count == len(scores) == len(doubt) == len(track_id):
+    if not count == len(scores) == len(doubt):
         raise HemError(
-            f"choosing frames: frame_index={count}, scores={len(scores)}, doubt={len(doubt)} and "
-            f"track_id={len(track_id)} must have one length"
+            f"choosing frames: frame_index={count}, scores={len(scores)} and doubt={len(doubt)} must have "
+            "one length"
         )
-    if passes_per_frame < 1 or budget_passes < 0 or not 0 <= repeat_discount <= 1:
+    if passes_per_frame < 1 or budget_passes < 0:
         raise HemError(
-            f"choosing frames: passes_per_frame={passes_per_frame} must be >= 1, budget_passes="
-            f"{budget_passes} >= 0 and repeat_discount={repeat_discount} in [0, 1]"
+            f"choosing frames: passes_per_frame={passes_per_frame} must be >= 1 and budget_passes="
+            f"{budget_passes} >= 0"
         )
     if count and not bool((doubt >= 0).all()):
         raise HemError("choosing frames: doubt must be >= 0")

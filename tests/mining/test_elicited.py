@@ -232,18 +232,6 @@ def test_doubt_decides_and_what_is_not_doubted_costs_nothing():
     assert choose_frames(frames, scores, doubt, passes_per_frame=1, budget_passes=9).tolist() == [0, 2, 3]
 
 
-def test_a_track_is_not_asked_again_while_others_wait():
-    frames = np.array([0, 1, 2, 3])
-    scores, doubt = np.full(4, 0.5), np.array([1.0, 1.0, 1.0, 0.6])
-    tracks = np.array([7, 7, 7, -1])
-    two = {"passes_per_frame": 1, "budget_passes": 2}
-    assert choose_frames(frames, scores, doubt, tracks, **two).tolist() == [0, 3]
-    assert choose_frames(frames, scores, doubt, tracks, repeat_discount=1.0, **two).tolist() == [0, 1]
-    assert choose_frames(
-        frames, scores, doubt, tracks, repeat_discount=0.0, passes_per_frame=1, budget_passes=4
-    ).tolist() == [0, 3]
-
-
 def test_equal_worth_goes_to_the_earlier_frame_and_order_does_not_matter():
     frames = np.array([5, 3, 9, 3])
     scores = np.array([0.4, 0.4, 0.4, 0.4])
@@ -257,21 +245,20 @@ def test_choice_is_within_budget_free_of_scale_and_order(seed, passes, budget):
     count = int(rng.integers(0, 40))
     frames = rng.integers(0, 12, count)
     scores = rng.integers(0, 6, count) / 4.0
-    doubt, tracks = rng.integers(0, 4, count) / 4.0, rng.integers(-1, 4, count)
+    doubt = rng.integers(0, 4, count) / 4.0
     limits = {"passes_per_frame": passes, "budget_passes": budget}
-    chosen = choose_frames(frames, scores, doubt, tracks, **limits)
+    chosen = choose_frames(frames, scores, doubt, **limits)
     assert len(chosen) * passes <= budget
     assert set(chosen) <= set(frames) and np.array_equal(chosen, np.unique(chosen))
     shuffled = rng.permutation(count)
-    again = choose_frames(
-        frames[shuffled], np.exp(3 * scores[shuffled]) - 50, doubt[shuffled], tracks[shuffled], **limits
-    )
+    other_scale = np.exp(3 * scores[shuffled]) - 50
+    again = choose_frames(frames[shuffled], other_scale, doubt[shuffled], **limits)
     assert np.array_equal(chosen, again)
 
 
 @pytest.mark.parametrize(
     "bad",
-    [{"passes_per_frame": 0}, {"budget_passes": -1}, {"repeat_discount": 1.01}, {"doubt": np.array([-1.0])},
+    [{"passes_per_frame": 0}, {"budget_passes": -1}, {"doubt": np.array([-1.0])},
      {"doubt": np.zeros(2)}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(bad):
