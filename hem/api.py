@@ -35,6 +35,8 @@ EVIDENCE = "evidence"
 _COLLECT = ("floor_score", "box_margin", "match_side", "variants", "elicit_share", "still_s")
 _MOST = ("window", "max_gap")
 _RANGES = ("score_threshold", "neighbour_threshold", "iou_threshold")
+_PAPER_RANGES = ("paper_score_threshold", "paper_iou_threshold")
+_PAPER_LEAST = ("paper_min_area", "paper_border_margin")
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,9 @@ def _covers(name: str, collected: Any, wanted: Any) -> bool:  # noqa: ANN401
     """Whether evidence with one value of a collect setting holds all that another value would give."""
     if name in _MOST:
         return bool(collected >= wanted)
-    if name in _RANGES:
+    if name in _PAPER_LEAST:
+        return bool(collected <= wanted)
+    if name in (*_RANGES, *_PAPER_RANGES):
         return bool(collected[0] <= wanted[0] and collected[1] >= wanted[1])
     return bool(collected == wanted)
 
@@ -261,7 +265,8 @@ def mine_evidence(
     Args:
         root, preset, output_dir, seed, verdicts, calibration: see mine_videos; ``root`` is the
             ``output_dir`` of an earlier call.
-        collected: settings of CollectSettings by name that the evidence must have been collected with.
+        collected: settings of CollectSettings by name that the evidence must have been collected with, or
+            ranges that it must hold.
 
     Raises:
         HemError: if there is no evidence, it cannot answer these thresholds, or was collected otherwise.
@@ -280,7 +285,7 @@ def _collected_with(folder: Path, wanted: Mapping[str, Any]) -> Evidence:
     found = load_evidence(folder)
     for name, value in wanted.items():
         here = getattr(found.collected, name)
-        if here != value:
+        if not _covers(name, here, value):
             raise HemError(
                 f"collect.{name} is {value}, but {folder} was collected with {here}: leave it out, or "
                 "collect again (videos=… into another output_dir)"

@@ -65,7 +65,10 @@ def given(world, *more):
         ("collect.match_side=32", "collect.match_side is 32"),
         ("collect.match_side=24", ""),
         ("collect.floor_score=0.3", "collect.floor_score is 0.3"),
-        ("collect.window=3", "collect.window is 3"),
+        ("collect.window=9", "collect.window is 9"),
+        ("collect.window=3", ""),  # what was collected holds that
+        ("collect.iou_threshold=[0.2,0.4]", ""),
+        ("collect.search_margin=100", "collect.search_margin is 100"),
         ("collect.still_s=1", "collect.still_s is 1"),
     ],
 )
