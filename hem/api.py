@@ -19,6 +19,7 @@ from hem.errors import HemError
 from hem.given import Say, digest_of_file, evidence_from, file_for, paper_alone
 from hem.mining.presets import Elicited, Paper, Preset
 from hem.mining.run import NO_CALIBRATION
+from hem.mining.score_scale import ScoreScale
 from hem.ops.rulings import honour
 from hem.structures import FrameGap, HardExample, Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
@@ -132,14 +133,8 @@ def mine_videos(
             ``output_dir`` holds evidence of another detector, other detections or another way to
             collect, or nothing can be read.
     """
-    if (detector is None) == (detections is None):
-        raise HemError("mining needs either a detector (checkpoint=) or detections=, not both")
-    if detector is None and isinstance(preset, Elicited):
-        raise HemError(
-            "mining=elicited asks a detector about disturbed frames, and given detections cannot be asked: "
-            "give checkpoint=, or mine with `temporal` or `hem`"
-        )
-    _calibration_given(preset, calibration)
+    _check_sources(preset, detector, detections)
+    scale = _calibration_given(preset, calibration)
     collect = collect or shipped.collect()
     settings = exactly_for(preset, collect)
     data = Videos(videos, video or VideoConfig())
@@ -150,7 +145,7 @@ def mine_videos(
         settings = replace(
             settings, floor_score=low, variants=(), score_threshold=anything, neighbour_threshold=anything
         )
-    _try_out(preset, settings, calibration)
+    _try_out(preset, settings, scale)
     digests = _digests(data, detector, detections, detections_format)
     _refuse_other_pass(root, data, digests, settings, preset, class_names)
     started = time.monotonic()
@@ -168,7 +163,17 @@ def mine_videos(
     )
 
 
-def _try_out(preset: Preset, settings: CollectSettings, calibration: Path | None) -> None:
+def _check_sources(preset: Preset, detector: "Detector | None", detections: Path | None) -> None:
+    if (detector is None) == (detections is None):
+        raise HemError("mining needs either a detector (checkpoint=) or detections=, not both")
+    if detector is None and isinstance(preset, Elicited):
+        raise HemError(
+            "mining=elicited asks a detector about disturbed frames, and given detections cannot be asked: "
+            "give checkpoint=, or mine with `temporal` or `hem`"
+        )
+
+
+def _try_out(preset: Preset, settings: CollectSettings, scale: ScoreScale | None) -> None:
     """Ask the preset about a video in which nothing was found, before hours go into real ones.
 
     Raises:
@@ -179,9 +184,8 @@ def _try_out(preset: Preset, settings: CollectSettings, calibration: Path | None
 
         disturbances(settings.variants)
     floor = settings.floor_score
-    if (
-        getattr(preset, "score_scale", "") == "quantile"
-    ):  # all settings are read as the floor here: any will do
+    # with no score to count, quantiles are read as the floor: as one that lies in the ranges
+    if getattr(preset, "score_scale", "") == "quantile":
         floor = max(floor, settings.score_threshold[0], settings.neighbour_threshold[0])
     nothing = VideoDetections.from_frames(
         VideoInfo("nothing", width=64, height=64), [], np.zeros(1), floor_score=floor
@@ -189,7 +193,7 @@ def _try_out(preset: Preset, settings: CollectSettings, calibration: Path | None
     no_change = np.zeros(0) if settings.still_s > 0 else None
     kept = replace(settings, floor_score=floor)
     evidence = Evidence(nothing, np.zeros(1, np.bool_), np.zeros(1, np.bool_), kept, change=no_change)
-    preset.mine([evidence], calibrated=None if calibration is None else load_scale(calibration))
+    preset.mine([evidence], calibrated=scale)
 
 
 def _digests(
@@ -293,12 +297,13 @@ def _collected_with(folder: Path, wanted: Mapping[str, Any]) -> Evidence:
     return found
 
 
-def _calibration_given(preset: Preset, calibration: Path | None) -> None:
+def _calibration_given(preset: Preset, calibration: Path | None) -> ScoreScale | None:
     """Find a calibration that is missing or damaged before the videos are read."""
     if calibration is not None:
-        load_scale(calibration)
-    elif getattr(preset, "score_scale", "") == "calibrated":
+        return load_scale(calibration)
+    if getattr(preset, "score_scale", "") == "calibrated":
         raise HemError(NO_CALIBRATION)
+    return None
 
 
 def _answer(

@@ -218,13 +218,15 @@ def file_for(detections: Path, video: VideoInfo, among: Sequence[VideoInfo]) -> 
     if not detections.exists():
         raise HemError(f"detections={detections} is not there")
     stem = _stem(video)
-    tried = [detections / f"{name}{s}" for name in (video.video_id, stem) for s in _DETECTION_SUFFIXES]
-    path = next((path for path in tried if path.is_file()), None)
+    exact, short = (
+        [detections / f"{name}{s}" for s in _DETECTION_SUFFIXES] for name in (video.video_id, stem)
+    )
+    path = next((path for path in (*exact, *short) if path.is_file()), None)
     if path is None:
-        looked = tried[len(_DETECTION_SUFFIXES)].name
+        looked = short[0].name
         raise HemError(f"no detections of {video.video_id} in {detections}; looked for {looked} and the like")
     alike = [one.video_id for one in among if _stem(one) == stem and one.video_id != video.video_id]
-    if alike and path not in tried[: len(_DETECTION_SUFFIXES)]:
+    if alike and path in short:
         raise HemError(
             f"{path} may belong to {video.video_id} or to {alike[0]}: name it {video.video_id}{path.suffix}"
         )

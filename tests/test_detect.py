@@ -4,13 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 from hem import detect
 from hem.artifacts import load_detections
@@ -39,20 +39,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, checkpoint):
-    def call(*arguments: object) -> tuple[int, str]:
-        GlobalHydra.instance().clear()
-        settings = ["floor_score=0.3", f"checkpoint={checkpoint}", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", ["hem.detect", *settings])
-        try:
-            detect.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return call
+def run(run_command, checkpoint):
+    return partial(run_command, detect, "floor_score=0.3", f"checkpoint={checkpoint}")
 
 
 def noise(n: int = FRAMES) -> list[np.ndarray]:

@@ -1,13 +1,11 @@
 """``python -m hem.mine``: what is asked must be what is answered, and what cannot be is said at once."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
 from hem import mine
 from hem.artifacts import read_json, save_detections
@@ -39,18 +37,9 @@ def world(tmp_path):
 
 
 @pytest.fixture
-def run(world, monkeypatch, capsys):
+def run(world, run_command):
     def call(*arguments, output="out") -> tuple[int, str]:
-        GlobalHydra.instance().clear()
-        given = [f"output_dir={world / output}", "mining=temporal", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", ["mine", *given])
-        try:
-            mine.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        said = capsys.readouterr()
-        return status, said.out + said.err
+        return run_command(mine, f"output_dir={world / output}", "mining=temporal", *arguments)
 
     return call
 

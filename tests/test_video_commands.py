@@ -10,7 +10,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 from hem import detect, mine
 from hem.artifacts import load_detections, load_examples, read_json
@@ -44,19 +43,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def call(command, *arguments) -> tuple[int, str]:
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", [command.__name__, *map(str, arguments)])
-        try:
-            command.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return call
+def run(run_command):
+    return run_command
 
 
 def detected(world: Path, output: Path, *more: str) -> list[str]:

@@ -69,15 +69,15 @@ def load_evidence(directory: Path) -> Evidence:
     if missing:
         raise HemError(f"{directory} is not evidence of one video: it lacks {missing[0]}.parquet")
     flags, header = read_table(directory / "frames.parquet", "evidence_frames")
-    detections = from_columns(*_table_of_pass(directory, "detections", "detections", header))
-    near = _of_pass(directory, "neighbours", header)
-    answers = _of_pass(directory, "responses", header)
+    detections = from_columns(*_of_pass(directory, "detections", "detections", header))
+    near, _ = _of_pass(directory, "neighbours", "evidence_neighbours", header)
+    answers, _ = _of_pass(directory, "responses", "evidence_responses", header)
     if digest_of(header["collected"]) != header["made_by"]["collect"]:
         raise HemError(f"{directory / 'frames.parquet'}: the collect settings were changed afterwards")
     collected = CollectSettings.from_plain(header["collected"])
     change = None
     if collected.still_s > 0:
-        change = _of_pass(directory, "stillness", header)["change"]
+        change = _of_pass(directory, "stillness", "evidence_stillness", header)[0]["change"]
     return Evidence(
         detections=detections,
         cut_before=flags["cut_before"].astype(np.bool_),
@@ -92,11 +92,7 @@ def load_evidence(directory: Path) -> Evidence:
     )
 
 
-def _of_pass(directory: Path, name: str, of_frames: Mapping[str, Any]) -> dict[str, NDArray]:
-    return _table_of_pass(directory, name, f"evidence_{name}", of_frames)[0]
-
-
-def _table_of_pass(
+def _of_pass(
     directory: Path, name: str, kind: str, of_frames: Mapping[str, Any]
 ) -> tuple[dict[str, NDArray], dict[str, Any]]:
     """Return a table's columns and header, if it comes from the pass that the header of the frames names."""

@@ -31,7 +31,7 @@ from hem.structures.evidence import (
     Evidence,
     ResponseTable,
 )
-from hem.structures.video import FrameGap
+from hem.structures.video import FrameGap, length_of
 
 Detect = Callable[[Tensor], list[Detections]]
 _CUT, _DUPLICATE = 1, 2
@@ -288,7 +288,7 @@ class _Collector:
         """Return everything, in the order of the detections."""
         if self.video is None:
             raise HemError("no frame could be decoded, so there is no evidence to collect")
-        n_frames = given.n_frames if given is not None else _end(self.next_index, gaps)
+        n_frames = given.n_frames if given is not None else length_of(self.next_index, gaps)
         times, flags = np.full(n_frames, np.nan), np.zeros(n_frames, dtype=np.uint8)
         read = np.array(self._read, dtype=np.int64)
         times[read], flags[read] = self._times_s, self._flags
@@ -345,7 +345,3 @@ class _Collector:
 def _given(detections: VideoDetections, index: int) -> FrameBoxes:
     rows = detections.rows_of(index)
     return FrameBoxes(detections.boxes_xyxy[rows], detections.scores[rows], detections.labels[rows])
-
-
-def _end(next_index: int, gaps: tuple[FrameGap, ...]) -> int:
-    return max([next_index, *(gap.end_frame or 0 for gap in gaps)])

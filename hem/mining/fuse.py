@@ -259,7 +259,8 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
         within("min_variants", response.min_variants, (1, len(evidence.collected.variants)))
     prepare_gaps(evidence, limits, "hem")
     steady, answers = steadiness(evidence, limits), answers_of(evidence, response.min_variants)
-    verdict, weights = _fused(evidence, thresholds, steady, answers)
+    static, no_label = background(evidence, response)
+    verdict, weights = _fused(evidence, thresholds, steady, answers, static, no_label)
     seen = {"support": steady.support, "steadiness": steady.value, "response": answers.mean}
     seen["visible"] = steady.visible
     if evidence.change is not None:
@@ -267,7 +268,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
     if not limits.max_gap:
         return table
-    gaps = gap_table(evidence, limits, "hem", (verdict == NEGATIVE) | background(evidence, response)[1])
+    gaps = gap_table(evidence, limits, "hem", (verdict == NEGATIVE) | no_label)
     return with_gaps(table, as_ignored(gaps) if _labels_asked(evidence, response) else gaps)
 
 
@@ -277,7 +278,12 @@ def _labels_asked(evidence: Evidence, response: ElicitedThresholds) -> bool:
 
 
 def _fused(
-    evidence: Evidence, thresholds: HemThresholds, steady: Steadiness, answers: Answers
+    evidence: Evidence,
+    thresholds: HemThresholds,
+    steady: Steadiness,
+    answers: Answers,
+    static: NDArray[np.bool_],
+    no_label: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
     """Return what query_hem says of every detection, int8 (N,), -1 for nothing, and its weight (N,)."""
     limits, response = thresholds.temporal, thresholds.elicited
@@ -285,7 +291,6 @@ def _fused(
     negative, pseudo, ignore = decide(evidence, limits, steady)
     distinct = index_of(evidence).distinct[found.frame_index]
     known = ~np.isnan(answers.mean) & distinct
-    static, no_label = background(evidence, response)
     by_place = static & distinct & (not was_asked)
     # without an answer the video alone decides, unless answers were to be had and are needed
     alone = negative & (not (response.needs_answer and was_asked))

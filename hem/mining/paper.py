@@ -301,5 +301,4 @@ def check_paper_range(evidence: Evidence, thresholds: PaperThresholds) -> None:
     within("window", thresholds.window, (1, collected.window))
     within("min_area", thresholds.min_area, (collected.paper_min_area, np.inf))
     within("border_margin", thresholds.border_margin, (collected.paper_border_margin, np.inf))
-    floor = max(collected.floor_score, evidence.detections.floor_score)
-    within("score_threshold", thresholds.score_threshold, (floor, np.inf))
+    within("score_threshold", thresholds.score_threshold, (evidence.floor_score, np.inf))

@@ -218,7 +218,7 @@ def _ignore_below_neighbour(ignore: float | None, owner: "TemporalThresholds | E
 
 def check_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> None:
     """Raise HemError unless the evidence holds answers to disturbed frames for such a query."""
-    collected, kept = evidence.collected, (_floor(evidence), float("inf"))
+    collected, kept = evidence.collected, (evidence.floor_score, float("inf"))
     if not collected.variants:
         raise HemError(
             "the evidence holds no answers to disturbed frames (collect.variants was empty): "
@@ -234,7 +234,7 @@ def check_range(evidence: Evidence, thresholds: TemporalThresholds) -> None:
 
     A threshold of +inf, which nothing passes, needs no evidence.
     """
-    collected, kept = evidence.collected, (_floor(evidence), float("inf"))
+    collected, kept = evidence.collected, (evidence.floor_score, float("inf"))
     if collected.box_margin is None:
         raise HemError(
             "the evidence was collected without collect.box_margin, so only `paper` can be asked of it"
@@ -249,8 +249,3 @@ def check_range(evidence: Evidence, thresholds: TemporalThresholds) -> None:
     within("iou_threshold", thresholds.iou_threshold, collected.iou_threshold)
     within("window", thresholds.window, (1, collected.window))
     within("max_gap", thresholds.max_gap, (0, collected.max_gap))
-
-
-def _floor(evidence: Evidence) -> float:
-    """Return the score below which detections are missing: of the pass, or of the file they came in."""
-    return max(evidence.collected.floor_score, evidence.detections.floor_score)

@@ -270,3 +270,8 @@ class Evidence:
     def video_id(self) -> str:
         """Identity of the video."""
         return self.detections.video.video_id
+
+    @property
+    def floor_score(self) -> float:
+        """Score below which detections are missing: of the pass, or of the file they came in."""
+        return max(self.collected.floor_score, self.detections.floor_score)

@@ -57,6 +57,11 @@ class FrameGap:
         return f"frames {self.first_frame}..{last}: {self.reason}"
 
 
+def length_of(next_index: int, gaps: Sequence[FrameGap]) -> int:
+    """Return how many frames a video has: those up to the last decoded one, and gaps behind it."""
+    return max([next_index, *(gap.end_frame or 0 for gap in gaps)])
+
+
 @dataclass(frozen=True, eq=False)
 class FrameBatch:
     """Consecutive decoded frames of one video, in order.

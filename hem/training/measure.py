@@ -21,6 +21,7 @@ from hem.structures import (
     VideoInfo,
     VideoTruth,
 )
+from hem.structures.video import length_of
 from hem.training.answers import RememberedAnswers, notes_beside, remembered
 from hem.training.videos import Videos
 from hem.video.source import FrameSource
@@ -87,7 +88,7 @@ def detect_video(
         if report:
             report(len(times), None)
     gaps = source.report().gaps
-    length = max([max(times, default=-1) + 1, *(gap.end_frame or 0 for gap in gaps)])
+    length = length_of(max(times, default=-1) + 1, gaps)
     frame_times = np.array([times.get(index, np.nan) for index in range(length)])
     return VideoDetections.from_frames(
         video,
