@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hem.mining.index import index_of
 from hem.ops.boxes import Boxes, paired_iou
-from hem.ops.isolation import any_of, expand_ranges
+from hem.ops.isolation import any_of, expand_ranges, largest_of
 from hem.structures.evidence import Evidence
 
 _MOST = 50_000  # pairs compared to know all of a video; with more, a setting's own are cheaper to find
@@ -181,12 +181,56 @@ class Between:
     straight: Boxes
     agreed: Boxes
 
-    def of(self, gaps: NDArray[np.int64]) -> "Between":
-        """Return what is said of some gaps, int64 (G,), numbered anew in the order given."""
+    def frames_of(self, gaps: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (which of ``gaps``, position here) of every frame of some gaps, int64 (G,)."""
         start, end = (np.searchsorted(self.gap, gaps, side=side) for side in ("left", "right"))
-        gap, at = expand_ranges(start, end)
-        rest = [getattr(self, item.name)[at] for item in fields(self)[1:]]
+        return expand_ranges(start, end)
+
+    def at(self, gap: NDArray[np.int64], positions: NDArray[np.int64]) -> "Between":
+        """Return what is said at some positions, under other numbers of their gaps; both int64 (M,)."""
+        rest = [getattr(self, item.name)[positions] for item in fields(self)[1:]]
         return Between(gap, *rest)
+
+
+class Inside:
+    """What was detected in gaps where the object must have been: over the straight and the matched boxes.
+
+    Attributes:
+        teacher: int64 (2, M), row of the surest detection with IoU > 0.5 over the straight box of each
+            frame, and over the matched one (the straight one where matching says nothing); -1 if none.
+    """
+
+    def __init__(self, evidence: Evidence, before: NDArray[np.int64], seen: Between) -> None:
+        scores, labels = evidence.detections.scores, evidence.detections.labels[before[seen.gap]]
+        matched = np.where(seen.overlap[:, None] > 0, seen.agreed, seen.straight)
+        self.teacher = np.full((2, len(seen.gap)), -1, dtype=np.int64)
+        self._count = len(before)
+        entries = []
+        for teacher, boxes in zip(self.teacher, (seen.straight, matched), strict=True):
+            owner, row, iou = _over(evidence, seen.frame_index, labels, boxes)
+            sure = np.flatnonzero(iou > 0.5)
+            order = sure[np.lexsort((row[sure], -scores[row[sure]], owner[sure]))[::-1]]
+            teacher[owner[order]] = row[order]  # what is written last stays
+            entries.append((seen.gap[owner], iou, scores[row]))
+        self._gap, self._iou, self._score = (np.concatenate(column) for column in zip(*entries, strict=True))
+
+    def surest(self, link_iou: float) -> NDArray[np.float64]:
+        """Return float64 (G,): the surest score that links would join to the object, -inf if none."""
+        joins = self._iou >= link_iou
+        return largest_of(self._gap[joins], self._score[joins], self._count, -np.inf)
+
+
+def _over(
+    evidence: Evidence, frame_index: NDArray[np.int64], labels: NDArray[np.int64], boxes: Boxes
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return (which box, row, IoU) of the detections of its class that each box overlaps in its frame."""
+    found, starts = evidence.detections, index_of(evidence).frame_starts
+    owner, row = expand_ranges(starts[frame_index], starts[frame_index + 1])
+    same = found.labels[row] == labels[owner]
+    owner, row = owner[same], row[same]
+    iou = paired_iou(boxes[owner], found.boxes_xyxy[row])
+    hit = iou > 0
+    return owner[hit], row[hit], iou[hit]
 
 
 def between(evidence: Evidence, before: NDArray[np.int64], after: NDArray[np.int64]) -> Between:

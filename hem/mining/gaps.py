@@ -5,29 +5,37 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.gap_pairs import Between, gap_pairs
+from hem.mining.gap_pairs import Between, Inside, gap_pairs
 from hem.mining.index import index_of
 from hem.mining.table import IGNORE, POSITIVE, MinedTable, as_ignored
 from hem.mining.thresholds import TemporalThresholds
 from hem.mining.tracks import tracks_of
-from hem.ops.boxes import Boxes, paired_iou
-from hem.ops.isolation import any_of, expand_ranges, smallest_of
+from hem.ops.boxes import Boxes
+from hem.ops.isolation import any_of, smallest_of
 from hem.ops.linking import assign_links
 from hem.structures.evidence import Evidence
 
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
-    """Gaps between tracks, and what matching says in them; G gaps.
+    """Gaps between tracks, and what matching says in them; G gaps of M distinct frames together.
 
     Attributes:
         before, after: int64 (G,), detections before and after each gap.
         seen: of every frame in them.
+        teacher: int64 (2, M), row of the surest detection over the straight box of a frame, and over the
+            matched one; -1 where there is none.
     """
 
     before: NDArray[np.int64]
     after: NDArray[np.int64]
     seen: Between
+    teacher: NDArray[np.int64]
+
+    def of(self, gaps: NDArray[np.int64]) -> "Gaps":
+        """Return some of the gaps, int64, numbered anew in the order given."""
+        gap, at = self.seen.frames_of(gaps)
+        return Gaps(self.before[gaps], self.after[gaps], self.seen.at(gap, at), self.teacher[:, at])
 
 
 def find_gaps(evidence: Evidence, thresholds: TemporalThresholds) -> Gaps:
@@ -53,31 +61,19 @@ def find_gaps(evidence: Evidence, thresholds: TemporalThresholds) -> Gaps:
     use = np.flatnonzero(good & free)
     use = use[np.argsort(tracks.of[pairs.before[use]], kind="stable")]  # ties fall to the earlier track
 
-    def assigned() -> Gaps:
+    def assigned() -> tuple[Gaps, NDArray[np.float64]]:
         chosen = use[assign_links(pairs.before[use], pairs.after[use], pairs.worth[use])]
-        return Gaps(pairs.before[chosen], pairs.after[chosen], pairs.seen.of(chosen))
+        gap, at = pairs.seen.frames_of(chosen)
+        before, seen = pairs.before[chosen], pairs.seen.at(gap, at)
+        inside = Inside(evidence, before, seen)
+        return Gaps(before, pairs.after[chosen], seen, inside.teacher), inside.surest(t.link_iou)
 
     # neighbouring settings often leave the same pairs
-    gaps = index.remembered("gaps", use.tobytes(), assigned, room=32) if pairs.complete else assigned()
-    return _unexplained(evidence, gaps, t)
-
-
-def _unexplained(evidence: Evidence, gaps: Gaps, thresholds: TemporalThresholds) -> Gaps:
-    """Leave out gaps in which something that links would join to the track lies where the object must have
-    been: it was found, and its box is off. What moves may overlap neither end by then."""
-    found, seen = evidence.detections, gaps.seen
-    label = found.labels[gaps.before[seen.gap]]
-    explained = np.zeros(len(gaps.before), dtype=np.bool_)
-    matched = np.where(seen.overlap[:, None] > 0, seen.agreed, seen.straight)
-    for boxes in (seen.straight, matched):
-        owner, row, iou = _over(evidence, seen.frame_index, label, boxes)
-        joins = (iou > 0) & (iou >= thresholds.link_iou)
-        hit = joins & (found.scores[row] >= thresholds.label_score)
-        explained[seen.gap[owner[hit]]] = True
-    if not explained.any():
-        return gaps
-    left = np.flatnonzero(~explained)
-    return Gaps(gaps.before[left], gaps.after[left], seen.of(left))
+    key = (use.tobytes(), t.link_iou)
+    gaps, surest = index.remembered("gaps", key, assigned, room=32) if pairs.complete else assigned()
+    # what links would join was found, and its box is off: what moves may overlap neither end by then
+    found = (surest >= t.label_score) & ~np.isneginf(surest)
+    return gaps.of(np.flatnonzero(~found)) if found.any() else gaps
 
 
 def prepare_gaps(evidence: Evidence, thresholds: TemporalThresholds, rule: str) -> None:
@@ -122,7 +118,8 @@ def _gap_table(evidence: Evidence, thresholds: TemporalThresholds, rule: str, ga
     broken = any_of(seen.gap[~good], count)[seen.gap]
     lowest = smallest_of(seen.gap, seen.agreement, count, 1.0)
     labels = found.labels[gaps.before[seen.gap]]
-    score, row = _teacher(evidence, seen.frame_index, labels, boxes)
+    row = np.where(agrees, gaps.teacher[1], gaps.teacher[0])
+    score = np.where(row >= 0, np.append(found.scores, np.nan)[row], np.nan)
     length = found.frame_index[gaps.after] - found.frame_index[gaps.before] - 1
     return MinedTable(
         video=found.video,
@@ -146,28 +143,3 @@ def _within(boxes: Boxes, width: int, height: int) -> NDArray[np.bool_]:
     return np.asarray(
         (boxes[:, 0] >= 0) & (boxes[:, 1] >= 0) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)
     )
-
-
-def _teacher(
-    evidence: Evidence, frame_index: NDArray[np.int64], labels: NDArray[np.int64], boxes: Boxes
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the detector's own (low) score at each gap box, NaN if none, and that detection's row."""
-    found = evidence.detections
-    owner, row, iou = _over(evidence, frame_index, labels, boxes)
-    owner, row = owner[iou > 0.5], row[iou > 0.5]
-    order = np.lexsort((row, -found.scores[row], owner))[::-1]  # what is written last stays
-    score = np.full(len(frame_index), np.nan)
-    best = np.full(len(frame_index), -1, dtype=np.int64)
-    score[owner[order]], best[owner[order]] = found.scores[row[order]], row[order]
-    return score, best
-
-
-def _over(
-    evidence: Evidence, frame_index: NDArray[np.int64], labels: NDArray[np.int64], boxes: Boxes
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return (which box, row, IoU) of every detection of its class in the frame of each box."""
-    found, starts = evidence.detections, index_of(evidence).frame_starts
-    owner, row = expand_ranges(starts[frame_index], starts[frame_index + 1])
-    same = found.labels[row] == labels[owner]
-    owner, row = owner[same], row[same]
-    return owner, row, paired_iou(boxes[owner], found.boxes_xyxy[row])
