@@ -177,12 +177,17 @@ def quoted(arguments: Sequence[str], multirun: bool | None = None) -> list[str]:
     return [_quoted(one, multirun) if one in overrides else one for one in arguments]
 
 
+def in_quotes(text: str) -> str:
+    """Return a text as Hydra's grammar reads it back whatever is in it."""
+    # a backslash there is one unless it stands before a quote
+    inside = re.sub(r"(\\*)('|\Z)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), text)
+    return f"'{inside}'"
+
+
 def _quoted(one: str, multirun: bool) -> str:
     key, _, value = one.partition("=")
     parser = OverridesParser.create()
-    # in Hydra's quotes a backslash is one unless it stands before a quote
-    as_text = re.sub(r"(\\*)('|\Z)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), value)
-    as_text = f"{key}='{as_text}'"
+    as_text = f"{key}={in_quotes(value)}"
     try:
         parsed = parser.parse_override(one)
     except HydraException as error:

@@ -7,6 +7,7 @@ kept in ``output_dir/study.journal``, so the same command goes on where it was s
 """
 
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ import yaml
 
 from hem.arguments import command
 from hem.artifacts import digest_of, read_json
+from hem.command_line import in_quotes
 from hem.compose import EXIT_USER_ERROR, group_file
 from hem.config import TrainConfig, check
 from hem.config_sweep import SettingConfig, SweepArguments, SweepFile
@@ -27,6 +29,7 @@ from hem.reporting.sweep_runs import read_sweep
 from hem.reporting.sweep_summary import FOLDER, sweep_table, write_summary
 
 JOURNAL = "study.journal"
+_NO_TEXTS = ("null", "true", "false", "nan", "inf")  # Hydra reads these as something else
 _MOST_FAILURES = 3  # one after the other; then something is wrong with all of them
 Run = Callable[[Mapping[str, Any], int, Path], float | None]
 """(settings, seed, run directory) -> objective, None if it was not measured."""
@@ -115,10 +118,10 @@ def override_text(value: object) -> str:
     """Return a value as Hydra's grammar reads it back; texts are quoted where they need it."""
     if isinstance(value, bool):
         return str(value).lower()
-    if not isinstance(value, str) or (value and all(one.isalnum() or one in "_-./" for one in value)):
+    if not isinstance(value, str):
         return str(value)
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    plain = re.fullmatch(r"[A-Za-z_][\w\-./]*", value, re.ASCII)
+    return value if plain and value.lower() not in _NO_TEXTS else in_quotes(value)
 
 
 def search(plan: SweepFile, root: Path, run: Run, say: Callable[[str], None]) -> None:

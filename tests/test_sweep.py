@@ -261,6 +261,29 @@ def test_settings_reach_the_command_line_whole(tmp_path: Path):
     assert override_text("small_fcos") == "small_fcos"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\\b",
+        "C:\\videos\\d",
+        "it's\\'",
+        "x\\",
+        "null",
+        "True",
+        "1e3",
+        "007",
+        "-.5",
+        "é.mp4",
+        "a b",
+        "",
+        "inf",
+    ],
+)
+def test_texts_arrive_as_they_are(text: str):
+    found = OverridesParser.create().parse_override(f"videos={override_text(text)}").value()
+    assert str(found) == text and not isinstance(found, bool | int | float)
+
+
 @pytest.mark.parametrize("path", sorted((conf_dir() / "sweep").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_sweep_file_fits(path: Path):
     found = read_plan(path.stem)
