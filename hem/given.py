@@ -17,7 +17,7 @@ from hem.mining.presets import Paper
 from hem.mining.sources import format_of, read_detections
 from hem.mining.stream import stream_paper
 from hem.mining.table import MinedTable, frame_times, some_of
-from hem.structures import FrameGap, GreyPicture, VideoDetections, VideoInfo
+from hem.structures import FrameGap, GreyBatch, GreyPicture, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import ExampleList
 from hem.training.evidence_pass import counted, folder_of, refuse_nothing
@@ -67,13 +67,14 @@ def evidence_from(
         path = file_for(detections, video, data.videos)
         found = detections_of(video, path, source, class_names)
         with data.source(video, grey=True) as frames:
+            batches = frames.grey_batches()
             evidence = collect_evidence(
-                counted(frames.grey_batches(), show),
+                counted(batches, show),
                 found,
                 None,
                 settings,
                 detector_digest=digest_of_file(path, source),
-                gaps=partial(gaps_of, frames, found),
+                gaps=partial(_gaps_behind, batches, frames, found),
                 video=video,
             )
         save_evidence(folder, evidence)
@@ -82,6 +83,13 @@ def evidence_from(
     collected = StoredEvidence((folder_of(root, video, data.videos), video) for video in data.videos)
     refuse_nothing(collected)
     return collected
+
+
+def _gaps_behind(
+    batches: Iterator[GreyBatch], source: FrameSource, detections: VideoDetections
+) -> tuple[FrameGap, ...]:
+    next(batches, None)  # what was read may end exactly where the detections do
+    return gaps_of(source, detections)
 
 
 def paper_alone(
@@ -146,7 +154,7 @@ def stream_video(
         decoder=settings.decoder,
         device=settings.device,
         batch_size=settings.batch_size,
-        end_frame=detections.n_frames,
+        end_frame=detections.n_frames + 1,  # to know whether the video goes on
         only=only,
         guard=settings.guard,
         stall_s=settings.stall_s,
@@ -169,13 +177,20 @@ def stream_video(
 
 
 def gaps_of(source: FrameSource, detections: VideoDetections) -> tuple[FrameGap, ...]:
-    """Return what could not be decoded, and frames that detections tell of and the video does not have."""
-    report = source.report()
+    """Return what could not be decoded, and where detections and video are not of one length."""
+    report, n_frames = source.report(), detections.n_frames
+    gaps = [
+        gap if gap.end_frame is None else replace(gap, end_frame=min(gap.end_frame, n_frames))
+        for gap in report.gaps
+        if gap.first_frame < n_frames  # how far behind the last detection was read is chance
+    ]
     length = report.video.n_frames
-    if report.error is not None or length is None or length >= detections.n_frames:
-        return tuple(report.gaps)
-    reason = f"the video has {length} frames, the detections tell of {detections.n_frames}"
-    return (*report.gaps, FrameGap(length, detections.n_frames, reason))
+    if source.has_read(n_frames):
+        gaps.append(FrameGap(n_frames, None, f"the detections tell of {n_frames} frames, the video goes on"))
+    elif report.error is None and length is not None and length < n_frames:
+        reason = f"the video has {length} frames, the detections tell of {n_frames}"
+        gaps.append(FrameGap(length, n_frames, reason))
+    return tuple(gaps)
 
 
 def digest_of_file(path: Path, source: str = "auto") -> str:

@@ -128,6 +128,22 @@ def test_frames_that_only_the_detections_know_are_named(world, run):
         assert row["gaps"] == [f"frames 24..29: the video has {FRAMES} frames, the detections tell of 30"]
 
 
+@pytest.mark.parametrize("guard", ["auto", "always"])
+@pytest.mark.parametrize("left_out", [1, 7, 8])
+def test_a_video_that_goes_on_behind_its_detections_is_named(world, run, left_out, guard):
+    lines = (world / "found.txt").read_text().splitlines(keepends=True)
+    starts = [at for at, line in enumerate(lines) if not line[0].isdigit()]
+    (world / "found.txt").write_text("".join(lines[: starts[FRAMES - left_out]]))
+    for preset in ("temporal", "paper"):
+        for _ in range(2):  # a second time from the evidence that is kept
+            assert run(*given(world, f"mining={preset}", f"video.guard={guard}"), output=preset)[0] == 0
+            (row,) = read_json(world / preset / "mining.json", "mining")["videos"]
+            tell = FRAMES - left_out
+            assert row["frames"] == tell
+            said = f"frames {tell}..end: the detections tell of {tell} frames, the video goes on"
+            assert row["gaps"] == [said]
+
+
 def test_detections_of_another_video_are_refused(world, run):
     write_video(
         world / "other.mp4", (np.full((120, 160, 3), t, dtype=np.uint8) for t in range(FRAMES)), fps=10

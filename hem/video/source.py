@@ -120,6 +120,10 @@ class FrameSource:
         times[numbers[here]] = np.array(self._times_s, dtype=np.float64)[here]
         return times
 
+    def has_read(self, frame_index: int) -> bool:
+        """Whether this frame or a later one was decoded so far."""
+        return any(number >= frame_index for number in self._numbers[-1:])
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What was repaired or done otherwise than asked, one sentence each."""
