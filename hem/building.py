@@ -120,7 +120,7 @@ def build_parts(
     heldout = find_videos(
         config.heldout_videos or data.heldout_videos, "heldout_videos", False, config.store_dir
     )
-    skipped = [{"path": one.path, "reason": one.reason} for one in (*unlabelled.skipped, *heldout.skipped)]
+    skipped = [{"path": one.path, "reason": one.reason} for one in (*unlabelled.left_out, *heldout.left_out)]
     _refuse_leak(unlabelled.videos, heldout.videos)
     data = replace(data, note=note_of_leaks(config, data, unlabelled.videos, heldout.videos))
     if any(is_calibrated(one) for one in settings.values()):

@@ -1,6 +1,6 @@
 """``python -m hem.detect``: every detection of every video, and the videos with boxes drawn on request."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,9 @@ from hem.structures import FrameBatch, HardExample, VideoDetections, VideoInfo
 from hem.training.checkpoint import detector_from, load_checkpoint
 from hem.training.measure import accelerator_of, made_otherwise
 from hem.training.videos import Videos
-from hem.video.manifest import scan_videos
+from hem.video.manifest import OVERLAY, scan_videos
 from hem.video.writer import write_video
 
-OVERLAY = ".overlay.mp4"
 _GREY = 128
 _TICK_S = 1 / 90_000  # write_video's own: closer times than that would fall together
 
@@ -38,16 +37,12 @@ def main(values: dict[str, Any]) -> None:
     output, path = Path(config.output_dir), Path(config.checkpoint)
     detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
     found = scan_videos(config.videos, output / "videos")
-    overlays = own_overlays(found.videos)
-    videos = tuple(video for video in found.videos if video.video_id not in overlays)
-    data = Videos(videos, config.video)
+    data = Videos(found.videos, config.video)
     verdicts = [] if config.verdicts is None else load_examples(Path(config.verdicts))[0]
     with Steps() as steps:
-        for skipped in found.skipped:
-            steps.say(f"skipped {skipped.path}: {skipped.reason}")
-        if overlays:
-            steps.say(f"left out, as overlays of videos that are there too: {', '.join(overlays)}")
-        files = {video: output / f"{video.video_id}.parquet" for video in videos}
+        for one in found.left_out:
+            steps.say(f"skipped {one.path}: {one.reason}")
+        files = {video: output / f"{video.video_id}.parquet" for video in found.videos}
         model = detector.digest()
         for video, file in files.items():
             differs = made_otherwise(file, model, video, config.floor_score) if file.is_file() else None
@@ -62,22 +57,6 @@ def main(values: dict[str, Any]) -> None:
                     continue
                 draw_overlay(shown, data, video, detections, verdicts, config.overlay_score)
         steps.say(f"written to {output}")
-
-
-def own_overlays(videos: Sequence[VideoInfo]) -> tuple[str, ...]:
-    """Return the ids of overlays that an earlier run wrote of others of these videos, in order.
-
-    An overlay is named after its video's id, below an ``output_dir`` that may lie among the videos. A file
-    of such a name whose video is not among these is taken for a video like any other.
-    """
-    ids = {video.video_id for video in videos}
-    found = []
-    for video in videos:
-        if video.video_id.endswith(OVERLAY):
-            parts = video.video_id.removesuffix(OVERLAY).split("/")
-            if any("/".join(parts[first:]) in ids for first in range(len(parts))):
-                found.append(video.video_id)
-    return tuple(found)
 
 
 def draw_overlay(

@@ -76,7 +76,7 @@ def _videos(config: MineConfig, output: Path, steps: Steps) -> Manifest:
         return Manifest((frames_as_video(config.frames, config.frames_fps),))
     assert config.videos is not None
     found = scan_videos(config.videos, output / "videos")
-    for one in found.skipped:
+    for one in found.left_out:
         steps.say(f"skipped {one.path}: {one.reason}")
     return found
 

@@ -200,7 +200,7 @@ def _video(job: Job) -> Predicted:
     if job.config.videos is None:
         raise HemError("give videos=PATH: protocol=video looks at every frame of them")
     scanned = scan_videos(job.config.videos, Path(job.config.output_dir) / "videos")
-    for skipped in scanned.skipped:
+    for skipped in scanned.left_out:
         job.steps.say(f"skipped {skipped.path}: {skipped.reason}")
     data = Videos(scanned.videos, job.config.video)
     folder = job.folder / "predictions"

@@ -17,6 +17,8 @@ VIDEO_SUFFIXES = (
     ".ts", ".webm", ".wmv",
 )  # fmt: skip
 LIST_SUFFIXES = (".txt", ".lst")
+OVERLAY = ".overlay.mp4"
+"""What hem.detect adds to a video's id for the file with its boxes drawn."""
 _NAMED = 5
 
 _digests: dict[tuple[str, int, int], str] = {}
@@ -24,7 +26,7 @@ _digests: dict[tuple[str, int, int], str] = {}
 
 @dataclass(frozen=True)
 class SkippedVideo:
-    """A file that looked like a video and cannot be read; ``reason`` is one sentence."""
+    """A file that looked like a video and is not taken for one; ``reason`` is one sentence."""
 
     video_id: str
     path: str
@@ -33,13 +35,24 @@ class SkippedVideo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The videos of a scan in order of their ids, and those that had to be left out.
+    """The videos of a scan in order of their ids, and what was left out.
 
     Behaves as a sequence of its videos.
+
+    Attributes:
+        videos: those that can be read.
+        skipped: those that cannot.
+        overlays: what hem.detect drew of others of these videos.
     """
 
     videos: tuple[VideoInfo, ...]
     skipped: tuple[SkippedVideo, ...] = ()
+    overlays: tuple[SkippedVideo, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[SkippedVideo, ...]:
+        """Everything that somebody who looks for it should be told of."""
+        return (*self.skipped, *self.overlays)
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -65,6 +78,8 @@ def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path |
     A video's id is its POSIX path relative to the folder; the file name for a single file; for a
     list the line as written if it is relative and stays below the list's folder, else the file name.
 
+    A file that hem.detect drew (ID.overlay.mp4, in whatever folder) is left out where its video is found too.
+
     Raises:
         HemError: if something named is not there, no file has an accepted suffix, a list is not in
             UTF-8, two ids are equal, or none of the videos can be read. Single unreadable ones go to
@@ -75,9 +90,15 @@ def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path |
         raise HemError("no videos named: the list of paths is empty")
     found = [pair for entry in roots for pair in _found(str(entry), cache_dir)]
     _refuse_equal_ids(found)
+    drawn = _drawn_of([video_id for video_id, _ in found])
     videos: list[VideoInfo] = []
     skipped: list[SkippedVideo] = []
+    overlays: list[SkippedVideo] = []
     for video_id, path in sorted(found):
+        if video_id in drawn:
+            why = f"boxes drawn over {drawn[video_id]}, which is among the videos"
+            overlays.append(SkippedVideo(video_id, str(path), why))
+            continue
         try:
             videos.append(probe(path, video_id))
         except HemError as error:
@@ -88,7 +109,7 @@ def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path |
         raise HemError(
             f"none of the {len(skipped)} videos under {_names(roots)} can be read: {reasons}{more}"
         )
-    return Manifest(tuple(videos), tuple(skipped))
+    return Manifest(tuple(videos), tuple(skipped), tuple(overlays))
 
 
 def probe(path: str | Path, video_id: str | None = None) -> VideoInfo:
@@ -217,6 +238,18 @@ def _fetched(url: str, cache_dir: str | Path | None) -> list[tuple[str, Path]]:
     if not found:
         raise HemError(f"no video in {url}: looked for {' '.join(VIDEO_SUFFIXES)}")
     return found
+
+
+def _drawn_of(ids: Sequence[str]) -> dict[str, str]:
+    """Return the ids of overlays of others of these videos, with those of the videos."""
+    known, drawn = set(ids), {}
+    for one in ids:
+        if one.endswith(OVERLAY):
+            parts = one.removesuffix(OVERLAY).split("/")  # an output folder may lie among the videos
+            shown = ("/".join(parts[first:]) for first in range(len(parts)))
+            if video := next((name for name in shown if name in known), None):
+                drawn[one] = video
+    return drawn
 
 
 def _refuse_equal_ids(found: Sequence[tuple[str, Path]]) -> None:

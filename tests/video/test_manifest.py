@@ -123,3 +123,19 @@ def test_urls_are_copied_once(tmp_path: Path, make_video: MakeVideo) -> None:
     assert video.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(HemError, match="cannot be fetched"):
         scan_videos(f"file://{tmp_path}/absent.mp4", cache)
+
+
+def test_what_was_drawn_of_a_video_is_left_out_where_the_video_is(
+    tmp_path: Path, make_video: MakeVideo
+) -> None:
+    names = ("a.mp4", "a.mp4.overlay.mp4", "b.mp4.overlay.mp4", "out/c/d.mp4.overlay.mp4", "c/d.mp4")
+    source = make_video("source.mp4")
+    for name in names:
+        path = tmp_path / "all" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.read_bytes())
+    found = scan_videos(tmp_path / "all")
+    assert [video.video_id for video in found] == ["a.mp4", "b.mp4.overlay.mp4", "c/d.mp4"]
+    assert [one.video_id for one in found.overlays] == [names[1], names[3]]
+    assert "drawn over c/d.mp4" in found.overlays[1].reason and found.skipped == ()
+    assert len(scan_videos(tmp_path / "all" / names[1])) == 1  # asked for by name
