@@ -19,7 +19,7 @@ from hem.reporting.objectives import check_objective, main_mining_arm, objective
 from hem.reporting.run_log import RunLog
 from hem.reporting.run_report import write_report
 from hem.reporting.steps import Steps
-from hem.structures import VideoInfo, VideoTruth
+from hem.structures import VideoDetections, VideoInfo, VideoTruth
 from hem.training.calibration import CALIBRATION
 from hem.training.checkpoint import load_checkpoint
 from hem.training.experiment import EXAMPLES, Experiment
@@ -83,10 +83,12 @@ def compare(experiment: Experiment, run: Path, skipped: list[dict[str, str]], st
     if calibration is not None:
         shutil.copyfile(calibration, run / CALIBRATION)
     mined = {name: _query(experiment, name, evidence, run) for name in mining_arms if evidence is not None}
+    lost = _lost(next((one.detections for one in mined.values()), []), steps)
     checkpoints = {"baseline": baseline}
     for name in config.arms:
         checkpoints[name] = experiment.arm(name, baseline, evidence) / "checkpoint.pt"
     folders = {name: experiment.predictions(name, path) for name, path in checkpoints.items()}
+    lost += _lost(experiment.heldout_detections(folders["baseline"]), steps)
     write_json(
         run / "stages.json",
         "stages",
@@ -97,9 +99,17 @@ def compare(experiment: Experiment, run: Path, skipped: list[dict[str, str]], st
             "calibration": None if calibration is None else str(calibration),
         },
     )
-    document, kept = _measured(experiment, folders, mined, skipped, evidence)
+    document, kept = _measured(experiment, folders, mined, [*skipped, *lost], evidence)
     write_json(run / "measured.json", "measured", kept)
     return document
+
+
+def _lost(videos: Sequence[VideoDetections], steps: Steps) -> list[dict[str, str]]:
+    """Say which stretches of videos could not be decoded; nothing is measured or mined there."""
+    found = [{"path": one.video.path, "reason": f"not decoded: {gap}"} for one in videos for gap in one.gaps]
+    for one in found:
+        steps.say(f"{one['path']}: {one['reason']}")
+    return found
 
 
 def _query(experiment: Experiment, name: str, evidence: Path, run: Path) -> MinedBy:

@@ -144,6 +144,16 @@ def test_every_small_detector_takes_part_by_name_alone(tmp_path: Path, worlds: P
     assert all(figures["AP"] is not None for figures in arms.values())
 
 
+def test_what_cannot_be_decoded_is_named(tmp_path: Path, worlds: Path, write_cut_video) -> None:
+    mined, heldout = (write_cut_video(tmp_path / f"{name}.mp4", seed) for seed, name in enumerate("mh"))
+    said = train(tmp_path / "run", tmp_path / "store", worlds, f"videos={mined}", f"heldout_videos={heldout}")
+    problems = {Path(one["path"]).name: one["reason"] for one in summary_of(tmp_path / "run")["skipped"]}
+    assert set(problems) == {"m.mp4", "h.mp4"}
+    for name, reason in problems.items():
+        assert reason.startswith("not decoded: frames ") and f"{tmp_path / name}: {reason}\n" in said
+        assert reason in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_a_checkpoint_of_other_classes_is_refused(tmp_path: Path, worlds: Path) -> None:
     from hem.detectors.retinanet import RetinaNet
     from hem.training.checkpoint import save_checkpoint
