@@ -22,7 +22,7 @@ from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import ExampleList
 from hem.training.evidence_pass import counted, folder_of, refuse_nothing
 from hem.training.videos import Videos
-from hem.video.pyav_source import packet_times
+from hem.video.packets import packet_times
 from hem.video.source import FrameSource, open_source
 
 _DETECTION_SUFFIXES = (".txt", ".json", ".parquet")

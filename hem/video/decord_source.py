@@ -6,6 +6,7 @@ only ``next`` is called, and files it would get wrong are refused here and read 
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from types import ModuleType
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from hem.errors import HemError
-from hem.video.pyav_source import missing_bytes, packet_times, probe_stream
+from hem.video.cut_off import missing_bytes
+from hem.video.packets import packet_times, sure_frames
+from hem.video.pyav_source import probe_stream
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, ReaderUnsuited, Selection
 
 
@@ -29,7 +32,7 @@ class DecordReader(FrameReader):
 
     Raises:
         ReaderUnsuited: for rotated files, containers without timestamps, timestamps that are not finite
-            and increasing, and Matroska files that were cut off.
+            and increasing, and files that were cut off.
         HemError: if decord is not installed or cannot open the file.
     """
 
@@ -40,8 +43,8 @@ class DecordReader(FrameReader):
             raise ReaderUnsuited(f"decord ignores the rotation of {facts.rotation} degrees")
         if not facts.has_times:
             raise ReaderUnsuited(f"decord invents times for {facts.container}, which stores none")
-        if missing := missing_bytes(path):
-            raise ReaderUnsuited(f"decord does not say that the file is {missing} bytes short")
+        if sure_frames(path) < sys.maxsize:
+            raise ReaderUnsuited(f"decord does not say that the file is {missing_bytes(path)} bytes short")
         decord = _module()
         try:
             self._video: Any = decord.VideoReader(path, num_threads=threads)

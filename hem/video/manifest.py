@@ -10,7 +10,8 @@ from hem.artifacts import digest_of, sha256_file, whole_file
 from hem.errors import HemError
 from hem.structures import VideoInfo
 from hem.video.image_folder_source import images_of, read_image
-from hem.video.pyav_source import claimed_frames, probe_stream
+from hem.video.packets import claimed_frames
+from hem.video.pyav_source import probe_stream
 
 VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",

@@ -1,23 +1,20 @@
 """PyAV: the reference decoder. Goes on after damage, and says what was lost."""
 
 import heapq
-import math
-import os
+import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from hem.errors import HemError
+from hem.video.cut_off import missing_bytes
+from hem.video.packets import claimed_s, open_container, rate_of, sure_frames, video_stream
 from hem.video.planar import PlanarGrey, rgb_of, suits
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, RawGap, Selection
 
@@ -94,8 +91,9 @@ class PyavReader(FrameReader):
     def __init__(self, path: str, fps: float, selection: Selection, threads: int = 0) -> None:
         super().__init__(path, fps, selection)
         self._open(threads)
+        self._sure = sure_frames(path)
         if not self.fps > 0:
-            self.fps = _rate(self._stream)
+            self.fps = rate_of(self._stream)
         self._has_times = not set(self._container.format.name.split(",")) & _WITHOUT_TIMES
         self._turns = 0
         self._size: tuple[int, int] | None = None
@@ -103,8 +101,8 @@ class PyavReader(FrameReader):
         self._suits: dict[tuple[object, ...], bool] = {}
 
     def _open(self, threads: int) -> None:
-        self._container = _open(self.path)
-        self._stream = _video_stream(self.path, self._container)
+        self._container = open_container(self.path)
+        self._stream = video_stream(self.path, self._container)
         self._single = threads == 1
         self._stream.thread_type = "NONE" if self._single else "AUTO"
         self._stream.codec_context.thread_count = threads
@@ -146,7 +144,7 @@ class PyavReader(FrameReader):
     def _numbered(self) -> Iterator[RawFrame]:
         for frame in self._decoded():
             index = self._number(frame)
-            if index is not None and not self.selection.is_past(index):
+            if index is not None and index < self._sure and not self.selection.is_past(index):
                 self._held.append((index, frame, self._place))
             yield from self._released()
             if index is not None and self.selection.is_past(index) and not self._held:
@@ -266,19 +264,23 @@ class PyavReader(FrameReader):
         if self._doubt is not None:
             self._next += len(self._pending) if self._has_times else self._refused
             self._end_doubt(self._next)
-        self.n_frames = self._next
+        self.n_frames = n_frames = min(self._next, self._sure)
+        self.gaps = [
+            gap._replace(end_frame=min(gap.end_frame or 0, n_frames))
+            for gap in self.gaps
+            if gap.first_frame < n_frames
+        ]
         claimed = int(self._stream.frames or 0)
         if self.error is None and claimed > max(self._packets, self._next):
             self.error = f"{self.path}: the header claims {claimed} frames, the file ends after {self._next}"
-        if self.error is None and not claimed and (missing := missing_bytes(self.path)):
-            # Only bytes tell damage: the duration may be a sound track's, which outlasts the picture.
+        if self.error is None and self._sure < sys.maxsize:
+            says_s = claimed_s(self._container, self._stream)
+            claim = f"although its header says {says_s:.2f} s" if says_s else "before it is whole"
             ends_s = max(0, self._newest_pts) * float(self._stream.time_base or 0) + 1 / self.fps
-            says_s = _claimed_s(self._container, self._stream)
-            if not says_s or says_s - ends_s > 0.5 / self.fps:  # else only an index was cut off
-                claim = f"although its header says {says_s:.2f} s" if says_s else "before its header says"
-                self.error = f"{self.path}: the file ends at {ends_s:.2f} s {claim} ({missing} bytes missing)"
+            missing = missing_bytes(self.path)
+            self.error = f"{self.path}: the file ends at {ends_s:.2f} s {claim} ({missing} bytes missing)"
         if self.error is not None:
-            self.gaps.append(RawGap(self._next, None, self.error))
+            self.gaps.append(RawGap(n_frames, None, self.error))
 
     def _time(self, frame: av.VideoFrame) -> float | None:
         if not self._has_times or frame.pts is None or frame.time_base is None:
@@ -316,85 +318,3 @@ class PyavReader(FrameReader):
 
 class _DamagedError(Exception):
     """Damage met while several threads decode."""
-
-
-def claimed_frames(path: str) -> int:
-    """Return how many frames the header claims, or about how many its duration makes; 0 if it says neither.
-
-    For showing how long something may take, and for nothing else: it may be wrong by any factor.
-    """
-    try:
-        with _open(path) as container:
-            stream = _video_stream(path, container)
-            if stream.frames:
-                return int(stream.frames)
-            return max(0, round(_claimed_s(container, stream) * _rate(stream)))
-    except (HemError, av.FFmpegError):
-        return 0
-
-
-def packet_times(path: str) -> list[float]:
-    """Return the timestamps in seconds of all packets that are shown, in order of presentation.
-
-    Reads the container without decoding. A packet without a timestamp gives NaN (at the end).
-    """
-    with _open(path) as container:
-        stream = _video_stream(path, container)
-        times = []
-        try:
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    pts, unit = packet.pts, packet.time_base
-                    times.append(math.nan if pts is None or unit is None else float(pts * unit))
-        except av.FFmpegError:
-            times.append(math.nan)
-    return sorted(times, key=lambda time_s: (math.isnan(time_s), time_s))
-
-
-def _open(path: str) -> InputContainer:
-    if not Path(path).is_file():
-        raise HemError(f"{path} is not there, or is not a file")
-    if Path(path).stat().st_size == 0:
-        raise HemError(f"{path}: the file is empty")
-    try:
-        return av.open(str(Path(path).absolute()), metadata_errors="replace")
-    except (av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise HemError(f"{path} cannot be opened as a video ({reason})") from None
-
-
-def _video_stream(path: str, container: InputContainer) -> VideoStream:
-    for stream in container.streams.video:
-        if "attached_pic" not in str(getattr(stream, "disposition", "")).lower():
-            return stream
-    container.close()
-    raise HemError(f"{path} has no video stream")
-
-
-def _rate(stream: VideoStream) -> float:
-    for name in ("average_rate", "guessed_rate", "base_rate"):
-        rate = getattr(stream, name, None)
-        if rate and 0 < float(rate) <= 1000:
-            return float(rate)
-    return 25.0
-
-
-def _claimed_s(container: InputContainer, stream: VideoStream) -> float:
-    """Return the seconds at which the header lets the picture end, or else the whole file; 0 if neither."""
-    with suppress(ValueError):  # as Matroska has it for each track: 00:01:02.500000000
-        hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
-        return 3600 * hours + 60 * minutes + seconds
-    return container.duration / av.time_base if container.duration else 0.0
-
-
-def missing_bytes(path: str) -> int:
-    """Return by how many bytes a Matroska file is shorter than its header says; 0 where it does not say."""
-    with Path(path).open("rb") as file:
-        head, size = file.read(4096), file.seek(0, os.SEEK_END)
-    before, _, after = head.partition(b"\x18\x53\x80\x67")  # the segment: all but the header
-    if not before.startswith(b"\x1a\x45\xdf\xa3") or not after or not after[0]:
-        return 0
-    width = 9 - after[0].bit_length()  # bytes of the segment's size; the first bit set is not of the number
-    unknown = (1 << 7 * width) - 1  # in live streams, whose header is written before they end
-    segment = int.from_bytes(after[:width], "big") & unknown
-    return 0 if segment == unknown else max(0, len(before) + 4 + width + segment - size)

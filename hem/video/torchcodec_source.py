@@ -1,5 +1,6 @@
 """torchcodec: decoding on an NVIDIA GPU (NVDEC), or on the CPU where it is asked for by name."""
 
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from types import ModuleType
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 
 from hem.errors import HemError
-from hem.video.pyav_source import packet_times, probe_stream
+from hem.video.cut_off import missing_bytes
+from hem.video.packets import packet_times, sure_frames
+from hem.video.pyav_source import probe_stream
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, ReaderUnsuited, Selection
 
 _CHUNK = 8
@@ -38,7 +41,7 @@ class TorchcodecReader(FrameReader):
     otherwise.
 
     Raises:
-        ReaderUnsuited: for rotated files and files whose packets and frames do not fit together.
+        ReaderUnsuited: for rotated and cut-off files, and those whose packets and frames do not fit.
         DecoderFailed: where decoding stops at damage.
         HemError: if torchcodec is not installed.
     """
@@ -50,6 +53,8 @@ class TorchcodecReader(FrameReader):
         super().__init__(path, fps if fps > 0 else facts.fps, selection)
         if facts.rotation or not facts.has_times:
             raise ReaderUnsuited("torchcodec is not trusted with rotated files or files without timestamps")
+        if sure_frames(path) < sys.maxsize:
+            raise ReaderUnsuited(f"the file is {missing_bytes(path)} bytes short")
         self._times = packet_times(path)
         self._device = device
         options: dict[str, Any] = {"device": device, "seek_mode": "exact", "dimension_order": "NCHW"}

@@ -1,0 +1,132 @@
+"""What a file's header and packets say of its frames, without decoding any."""
+
+import bisect
+import math
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from hem.errors import HemError
+from hem.video.cut_off import missing_bytes
+
+
+def claimed_frames(path: str) -> int:
+    """Return how many frames the header claims, or about how many its duration makes; 0 if it says neither.
+
+    For showing how long something may take, and for nothing else: it may be wrong by any factor.
+    """
+    try:
+        with open_container(path) as container:
+            stream = video_stream(path, container)
+            if stream.frames:
+                return int(stream.frames)
+            return max(0, round(claimed_s(container, stream) * rate_of(stream)))
+    except (HemError, av.FFmpegError):
+        return 0
+
+
+def packet_times(path: str) -> list[float]:
+    """Return the timestamps in seconds of all packets that are shown, in order of presentation.
+
+    Reads the container without decoding. A packet without a timestamp gives NaN (at the end).
+    """
+    with open_container(path) as container:
+        stream = video_stream(path, container)
+        times = []
+        try:
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    pts, unit = packet.pts, packet.time_base
+                    times.append(math.nan if pts is None or unit is None else float(pts * unit))
+        except av.FFmpegError:
+            times.append(math.nan)
+    return sorted(times, key=lambda time_s: (math.isnan(time_s), time_s))
+
+
+def sure_frames(path: str) -> int:
+    """Return how many frames are whole and have their true numbers as far as the file's end is concerned.
+
+    sys.maxsize unless it was cut off. Then the last packet may not be whole, and what is shown before a
+    picture but decoded after it may be lost. If only an index or sound was cut off, all are sure.
+    """
+    if not missing_bytes(path):
+        return sys.maxsize
+    with open_container(path) as container:
+        stream = video_stream(path, container)
+        shown: list[int] = []  # pts, or the order of decoding, of each packet
+        try:
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    shown.append(len(shown) if packet.pts is None else packet.pts)
+        except av.FFmpegError:
+            pass
+        if _is_all(container, stream, shown):
+            return sys.maxsize
+        before: list[int] = []  # rising
+        late = int(stream.codec_context.has_b_frames)  # pictures shown after one that is decoded later
+        for pts in shown[:-1]:
+            late = max(late, len(before) - bisect.bisect(before, pts))
+            bisect.insort(before, pts)
+        return min(bisect.bisect_left(before, shown[-1]), max(0, len(before) - late)) if shown else 0
+
+
+def _is_all(container: InputContainer, stream: VideoStream, shown: Sequence[int]) -> bool:
+    """Whether the packets are all that the header tells of, by their number or, if it has none, by time."""
+    if stream.frames:
+        return len(shown) >= stream.frames
+    if container.format.name.startswith("mpeg"):
+        return False  # the duration is an estimate from the last time that was found
+    ends_s, says_s = max(shown, default=0) * float(stream.time_base or 0), claimed_s(container, stream)
+    return 0 < says_s <= ends_s + 1.5 / rate_of(stream) and len(shown) >= round(says_s * rate_of(stream))
+
+
+def open_container(path: str) -> InputContainer:
+    """Open a local file.
+
+    Raises:
+        HemError: naming it, if it is absent, empty or no video file.
+    """
+    if not Path(path).is_file():
+        raise HemError(f"{path} is not there, or is not a file")
+    if Path(path).stat().st_size == 0:
+        raise HemError(f"{path}: the file is empty")
+    try:
+        return av.open(str(Path(path).absolute()), metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise HemError(f"{path} cannot be opened as a video ({reason})") from None
+
+
+def video_stream(path: str, container: InputContainer) -> VideoStream:
+    """Return the first stream of moving pictures.
+
+    Raises:
+        HemError: if there is none.
+    """
+    for stream in container.streams.video:
+        if "attached_pic" not in str(getattr(stream, "disposition", "")).lower():
+            return stream
+    container.close()
+    raise HemError(f"{path} has no video stream")
+
+
+def rate_of(stream: VideoStream) -> float:
+    """Return the nominal frames per second, 25 where the file says nothing."""
+    for name in ("average_rate", "guessed_rate", "base_rate"):
+        rate = getattr(stream, name, None)
+        if rate and 0 < float(rate) <= 1000:
+            return float(rate)
+    return 25.0
+
+
+def claimed_s(container: InputContainer, stream: VideoStream) -> float:
+    """Return the seconds at which the header lets the picture end, or else the whole file; 0 if neither."""
+    with suppress(ValueError):  # as Matroska has it for each track: 00:01:02.500000000
+        hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
+        return 3600 * hours + 60 * minutes + seconds
+    return container.duration / av.time_base if container.duration else 0.0

@@ -1,0 +1,119 @@
+"""Files that end too early: what is given is whole and rightly numbered, and the end is a gap."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from hem.structures import VideoInfo, VideoReport
+from hem.video.cut_off import missing_bytes
+from hem.video.source import open_source
+
+FRAMES = 40
+KINDS = {
+    "a.mp4": ("libx264", "mp4", {"movflags": "faststart"}),
+    "parts.mp4": ("libx264", "mp4", {"movflags": "frag_keyframe+empty_moov"}),
+    "a.mov": ("mjpeg", "mov", {"movflags": "faststart"}),
+    "a.mkv": ("libx264", "matroska", {}),
+    "a.webm": ("libvpx", "webm", {}),
+    "a.flv": ("libx264", "flv", {}),
+    "a.wmv": ("wmv2", "asf", {}),
+    "a.ts": ("libx264", "mpegts", {}),
+    "hevc.ts": ("libx265", "mpegts", {}),
+    "a.m2ts": ("mpeg2video", "mpegts", {"mpegts_m2ts_mode": "1"}),
+    "a.avi": ("mpeg4", "avi", {}),
+    "late.avi": ("libx264", "avi", {}),
+}
+
+
+@pytest.fixture(params=KINDS)
+def whole(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    codec, kind, options = KINDS[request.param]
+    return written(tmp_path / request.param, codec, kind, options)
+
+
+def written(path: Path, codec: str, kind: str, options: dict[str, str]) -> Path:
+    """Write a texture that moves, in which every picture is another."""
+    rng = np.random.default_rng(5)
+    texture = rng.integers(0, 255, (96, 160, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1)
+    try:
+        av.codec.Codec(codec, "w")
+    except av.codec.codec.UnknownCodecError:
+        pytest.skip(f"no encoder {codec} here")
+    with av.open(str(path), "w", format=kind, options=options) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.bit_rate = 128, 96, 3_000_000
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.options = {"g": "10"}
+        for k in range(FRAMES):
+            picture = np.ascontiguousarray(texture[k : k + 96, 2 * k : 2 * k + 128])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def frames_of(path: Path, threads: int) -> tuple[dict[int, np.ndarray], VideoReport]:
+    with open_source(VideoInfo(path.name, path=str(path)), threads=threads) as source:
+        found = {
+            index: batch.frames[row].numpy()
+            for batch in source
+            for row, index in enumerate(batch.frame_indices.tolist())
+        }
+    return found, source.report()
+
+
+def test_wherever_a_file_is_cut_off(whole: Path) -> None:
+    sound, report = frames_of(whole, threads=1)
+    assert len(sound) == FRAMES and report.error is None and not report.gaps and not missing_bytes(str(whole))
+    data = whole.read_bytes()
+    most = len(data) if whole.name != "parts.mp4" else data.rindex(b"mfra")  # an index
+    cut = whole.with_name(f"cut_{whole.name}")
+    lengths = []
+    for size in np.random.default_rng(1).integers(most // 3, most - most // 30, 8).tolist():
+        cut.write_bytes(data[: size + (size % 188 == 0) + (size % 192 == 0)])
+        found, report = frames_of(cut, threads=1)
+        assert sorted(found) == list(range(len(found)))
+        assert [k for k in found if (found[k] != sound[k]).any()] == []
+        assert report.error is not None and cut.name in report.error
+        assert report.gaps[-1].end_frame is None and report.gaps[-1].first_frame >= len(found)
+        assert report.video.n_frames == report.gaps[-1].first_frame
+        again, other = frames_of(cut, threads=2)
+        assert sorted(again) == sorted(found) and other.gaps == report.gaps
+        lengths.append(len(found) * len(data) / size)
+    assert np.median(lengths) > 0.8 * FRAMES  # no more is given up than must be
+
+
+@pytest.mark.parametrize("whole", ["a.mkv", "a.avi"], indirect=True)
+def test_all_is_there_if_only_the_index_behind_it_is_cut_off(whole: Path) -> None:
+    whole.write_bytes(whole.read_bytes()[:-60])
+    found, report = frames_of(whole, threads=1)
+    assert len(found) == FRAMES and report.error is None and not report.gaps
+
+
+@pytest.mark.parametrize("whole", ["a.flv", "a.wmv", "a.mp4"], indirect=True)
+def test_a_stream_written_live_does_not_say_how_long_it_is(whole: Path) -> None:
+    data = bytearray(whole.read_bytes())
+    if whole.suffix == ".flv":
+        at = data.index(b"filesize") + 9
+        data[at : at + 8] = bytes(8)
+    elif whole.suffix == ".wmv":
+        data[data.index(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")) + 88] |= 1
+    else:
+        at = data.index(b"mdat") - 4
+        data[at : at + 4] = bytes(4)
+    whole.write_bytes(bytes(data)[: len(data) * 2 // 3])
+    assert missing_bytes(str(whole)) == 0
+
+
+def test_other_files_miss_nothing(tmp_path: Path, sound_only: Path) -> None:
+    path = tmp_path / "any"
+    rng = np.random.default_rng(0)
+    contents: list[bytes] = [b"", b"RIFF", b"FLV", bytes(5000), b"\x47" * 100, sound_only.read_bytes()]
+    contents += [rng.bytes(int(size)) for size in rng.integers(0, 3000, 50)]
+    contents += [
+        start + rng.bytes(700) for start in (b"FLV", b"RIFF", b"\x1a\x45\xdf\xa3") for _ in range(20)
+    ]
+    for content in contents:
+        path.write_bytes(content)
+        assert missing_bytes(str(path)) == 0
