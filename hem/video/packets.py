@@ -15,6 +15,46 @@ from hem.errors import HemError
 from hem.video.cut_off import missing_bytes
 
 
+class Beat:
+    """The even distance in time of a stream's frames, if there is one: it numbers what comes after a loss."""
+
+    _ENOUGH = 4  # distances seen; with fewer, they must be the nominal one
+    _EVEN = 1.25  # the longest over the shortest: milliseconds make 16 and 17 of 60 frames a second
+
+    def __init__(self, nominal: float) -> None:
+        self._nominal = nominal  # distance by the header's rate, in the unit of pts
+        self._last: tuple[int, int] | None = None  # number and pts of the newest frame that is sound
+        self._sum = self._count = self._longest = 0
+        self._shortest = sys.maxsize
+
+    def sound(self, frame_index: int, pts: int | None) -> None:
+        """Take note of a frame whose number is certain."""
+        if pts is None:
+            return
+        if self._last is not None and frame_index == self._last[0] + 1:
+            step = pts - self._last[1]
+            self._sum, self._count = self._sum + step, self._count + 1
+            self._shortest, self._longest = min(self._shortest, step), max(self._longest, step)
+        self._last = frame_index, pts
+
+    def number(self, pts: int | None) -> int | None:
+        """Return the number of a frame by its time alone; None if that says nothing."""
+        step = self._step()
+        if pts is None or self._last is None or step is None or pts <= self._last[1]:
+            return None
+        return self._last[0] + max(1, round((pts - self._last[1]) / step))
+
+    def _step(self) -> float | None:
+        """Return the distance in time of two frames, None if it is not even."""
+        if self._count >= self._ENOUGH:
+            return self._sum / self._count if 0 < self._longest <= self._EVEN * self._shortest else None
+        usual = all(self._nominal / self._EVEN < one < self._nominal * self._EVEN for one in self._seen())
+        return self._nominal if usual else None
+
+    def _seen(self) -> tuple[int, ...]:
+        return (self._shortest, self._longest) if self._count else ()
+
+
 def claimed_frames(path: str) -> int:
     """Return how many frames the header claims, or about how many its duration makes; 0 if it says neither.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.video.cut_off import missing_bytes
-from hem.video.packets import claimed_s, open_container, rate_of, sure_frames, video_stream
+from hem.video.packets import Beat, claimed_s, open_container, rate_of, sure_frames, video_stream
 from hem.video.planar import PlanarGrey, rgb_of, suits
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, RawGap, Selection
 
@@ -81,7 +81,8 @@ class PyavReader(FrameReader):
     was decoded before it came out (not in containers without times, which do not tell the order).
 
     Lost frames are numbered by the timestamps of their packets, so the frames after a gap keep their
-    true numbers. With several threads an error cannot be tied to its packet, so at the first one the
+    true numbers; packets that are gone altogether (transport streams, Matroska) count where frames come at
+    an even rate. With several threads an error cannot be tied to its packet, so at the first one the
     file is read again from its start by one thread: slower, for damaged files only. Numbers, times and
     gaps are the same for any thread count, and so are the pixels of sound files. Damage that the
     decoder does not notice gives wrong pixels, which may differ from run to run where several threads
@@ -118,6 +119,10 @@ class PyavReader(FrameReader):
         self._doubt: str | None = None
         self._doubt_first = 0
         self._doubt_pts = -1
+        self._doubt_place = 0  # in decoding order; only what was decoded later ends the doubt
+        self._anchor = -1, -sys.maxsize  # number and pts of the newest frame that is certain
+        self._since: list[int] = []  # pts of packets that are shown after it
+        self._beat = Beat(1 / (rate_of(self._stream) * float(self._stream.time_base or 1)))
 
     def facts(self) -> StreamFacts:
         """Return what is known of the stream once the first frame was read."""
@@ -163,13 +168,18 @@ class PyavReader(FrameReader):
             yield RawFrame(index, self._time(frame), self._pixels(frame, index))
 
     def _decoded(self) -> Iterator[Any]:
-        errors = 0
+        errors, suspect = 0, False
         for packet in self._packets_of_stream():
             self._packets += bool(packet.size)
             # packets cut away by an edit list are never shown
             if packet.size and not packet.is_discard and packet.pts is not None:
                 heapq.heappush(self._pending, (packet.pts, self._packets))
+                self._since.append(packet.pts)
                 self._newest_pts = max(self._newest_pts, packet.pts)
+            if packet.is_corrupt or suspect:
+                self._start_doubt("container: packet marked corrupt", packet.pts)
+                self._doubt_place = self._packets
+            suspect = packet.is_corrupt  # what is missing may have been the next one's
             try:
                 decoded = packet.decode()
                 errors = 0
@@ -228,32 +238,49 @@ class PyavReader(FrameReader):
         """Return the frame's true number, or None if it must not be believed."""
         if frame.is_corrupt:
             self._start_doubt("decoder: frame marked corrupt", frame.pts)
-        self._next += self._lost_before(frame)
+        self._place = self._place_of(frame.pts)
+        refused, self._refused = self._refused, 0
+        if self._doubt is not None:
+            if frame.pts is None and not self._has_times:
+                self._next += refused
+            later = not self._has_times if frame.pts is None else frame.pts > self._doubt_pts
+            later &= not self._place or self._place > self._doubt_place
+            waited_s = (self._next - self._doubt_first) / self.fps
+            if not later or frame.is_corrupt or not (frame.key_frame or waited_s >= MAX_DOUBT_S):
+                self._next += 1
+                return None
+            self._next = max(self._doubt_first, self._number_after_loss(frame))
+            self._end_doubt(self._next)
         index = self._next
         self._next += 1
-        if self._doubt is None:
-            return index
-        later = frame.pts is None or frame.pts > self._doubt_pts
-        waited_s = (index - self._doubt_first) / self.fps
-        if not later or frame.is_corrupt or not (frame.key_frame or waited_s >= MAX_DOUBT_S):
-            return None
-        self._end_doubt(index)
+        self._beat.sound(index, frame.pts)
+        # of containers without times pts is the order of decoding, and only key frames tell that of showing
+        if frame.pts is not None and (self._has_times or frame.key_frame):
+            self._anchor = index, frame.pts
+            self._since = [pts for pts in self._since if pts > frame.pts]
         return index
 
-    def _lost_before(self, frame: av.VideoFrame) -> int:
-        """Return how many frames were lost just before this one; 0 while nothing went wrong."""
-        older = self._place = 0
-        if frame.pts is not None:
-            while self._pending and self._pending[0][0] < frame.pts:
-                heapq.heappop(self._pending)
-                older += 1
-            if self._pending and self._pending[0][0] == frame.pts:
-                place = heapq.heappop(self._pending)[1]
-                self._place = place if self._has_times else 0
-        refused, self._refused = self._refused, 0
-        if self._doubt is None:
-            return 0  # packets that never show, such as VP8's hidden reference frames
-        return older if self._has_times else refused
+    def _place_of(self, pts: int | None) -> int:
+        """Return where in decoding order a frame was, 0 if unknown, and forget what is shown before it."""
+        while self._pending and pts is not None and self._pending[0][0] < pts:
+            heapq.heappop(self._pending)
+        if not self._pending or self._pending[0][0] != pts:
+            return 0
+        place = heapq.heappop(self._pending)[1]
+        return place if self._has_times else 0
+
+    def _number_after_loss(self, frame: av.VideoFrame) -> int:
+        """Return the number of the first sound frame after damage."""
+        if frame.pts is None or not (self._has_times or frame.key_frame):
+            return self._next
+        # where no header lists the frames, whole packets may be gone without a trace
+        by_time = self._beat.number(frame.pts) if self._has_times and not self._stream.frames else None
+        return self._shown_before(frame.pts) if by_time is None else by_time
+
+    def _shown_before(self, pts: int) -> int:
+        """Return how many frames are shown before this time, by what packets there are."""
+        number, since = self._anchor
+        return number + 1 + sum(since < one < pts for one in self._since)
 
     def _end_doubt(self, index: int) -> None:
         if index > self._doubt_first:
@@ -262,7 +289,9 @@ class PyavReader(FrameReader):
 
     def _finish(self) -> None:
         if self._doubt is not None:
-            self._next += len(self._pending) if self._has_times else self._refused
+            counted = self._shown_before(sys.maxsize) if self._since else self._next + self._refused
+            by_time = None if self._stream.frames else self._beat.number(self._newest_pts)
+            self._next = max(self._next, counted, (by_time or 0) + 1)
             self._end_doubt(self._next)
         self.n_frames = n_frames = min(self._next, self._sure)
         self.gaps = [

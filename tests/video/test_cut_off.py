@@ -117,3 +117,20 @@ def test_other_files_miss_nothing(tmp_path: Path, sound_only: Path) -> None:
     for content in contents:
         path.write_bytes(content)
         assert missing_bytes(str(path)) == 0
+
+
+@pytest.mark.parametrize("whole", ["a.ts", "hevc.ts", "a.m2ts"], indirect=True)
+def test_packets_lost_on_the_way_are_a_gap_and_shift_nothing(whole: Path) -> None:
+    """Receivers that miss something write files that look whole but for their packets' counters."""
+    sound, _ = frames_of(whole, threads=1)
+    data, width = whole.read_bytes(), 192 if whole.suffix == ".m2ts" else 188
+    packets = len(data) // width
+    broken = whole.with_name(f"broken_{whole.name}")
+    for lost in (1, 5, 40):
+        for at in np.random.default_rng(lost).integers(packets // 6, packets * 3 // 4, 6).tolist():
+            broken.write_bytes(data[: at * width] + data[(at + lost) * width :])
+            found, report = frames_of(broken, threads=1)
+            assert [k for k in found if k not in sound or (found[k] != sound[k]).any()] == []
+            gaps = [set(range(gap.first_frame, gap.end_frame or FRAMES)) for gap in report.gaps]
+            assert len(gaps) <= 1 and all(gap.isdisjoint(found) for gap in gaps)
+            assert len(found) + sum(map(len, gaps)) >= FRAMES - 1  # if the last one is gone, nothing tells
