@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hem.errors import HemError
 from hem.structures import HardExample, Kind, VideoDetections
 
+_RANK = {Kind.HARD_NEGATIVE: 2, Kind.HARD_POSITIVE: 2, Kind.PSEUDO_LABEL: 1, Kind.IGNORE: 0}
 _TRIES = 64  # places tried for one random box before the frame is given up as full
 
 
@@ -44,6 +45,8 @@ def mine_random(
     sizes = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
     fits = (sizes > 0).all(1) & (sizes[:, 0] <= video.width) & (sizes[:, 1] <= video.height)
     usable = np.flatnonzero(fits & _readable(detections))
+    columns = (*detections.boxes_xyxy[usable].T, detections.labels[usable], detections.frame_index[usable])
+    usable = usable[np.lexsort(columns)]  # no draw depends on the order of detections in a frame
     if len(usable) == 0:
         return []
     identity = zlib.crc32((video.digest or video.video_id).encode())
@@ -104,25 +107,29 @@ def mine_pseudo_labels(
     return _from_rows(detections, rows, Kind.PSEUDO_LABEL, "pseudo_labels", round_number)
 
 
-def limit_frames(examples: Sequence[HardExample], max_frames: int, *, seed: int = 0) -> list[HardExample]:
-    """Return the examples of at most ``max_frames`` frames, in the order given.
+def limit_frames(
+    examples: Sequence[HardExample], max_frames: int | None, *, seed: int = 0
+) -> list[HardExample]:
+    """Return the examples of at most ``max_frames`` frames (None: of all), in the order given.
 
-    Frames are preferred by the greatest weight among their examples other than ignore regions;
-    equal ones are drawn in an order made from seed, video digest and frame, so the choice depends
-    neither on the order of the examples nor on how many there are elsewhere. Every rule is held to
-    its budget by this one function. Frames that hold only ignore regions come last.
+    Frames with a hard example come first, as they are what an arm replays, then those with labels, then
+    those that hold only ignore regions; among them those with the greatest weight. Equal ones are drawn
+    in an order made from seed, video digest and frame, so the choice depends neither on the order of the
+    examples nor on how many there are elsewhere.
 
     Raises:
         HemError: if max_frames < 0.
     """
+    if max_frames is None:
+        return list(examples)
     if max_frames < 0:
         raise HemError(f"frame budget: max_frames={max_frames} must be >= 0")
-    best: dict[tuple[str, str, int], float] = {}
+    best: dict[tuple[str, str, int], tuple[int, float]] = {}
     for example in examples:
         key = _frame_key(example)
-        weight = -1.0 if example.kind is Kind.IGNORE else example.weight
-        best[key] = max(best.get(key, -1.0), weight)
-    ranked = sorted(best, key=lambda key: (-best[key], _drawn(seed, key), key))
+        worth = _RANK[example.kind], example.weight
+        best[key] = max(best.get(key, worth), worth)
+    ranked = sorted(best, key=lambda key: (*(-part for part in best[key]), _drawn(seed, key), key))
     chosen = set(ranked[:max_frames])
     return [example for example in examples if _frame_key(example) in chosen]
 

@@ -92,6 +92,11 @@ def collect_evidence(
     settings = settings or CollectSettings()
     if (detections is None) == (detect is None):
         raise HemError("collecting evidence needs either detections or a detector, not both")
+    if settings.variants and score_range is not None and score_range[0] < 0:
+        raise HemError(
+            "collect.variants: an answer of 0 means that nothing was found, and this detector scores from "
+            f"{score_range[0]:g} on: map them into [0, 1] (logits: by a sigmoid), or leave variants empty"
+        )
     if settings.variants and (detect is None or elicit is None):
         raise HemError("collect.variants needs a detector to ask: leave it empty for detections from a file")
     collector = _Collector(settings, detect, elicit, threads)
@@ -271,9 +276,11 @@ class _Collector:
             scores, ious, places = self._elicit(
                 frame.picture, found.boxes_xyxy, found.labels, self._detect, variants
             )
-            self.elicit_calls += len(variants)
-            self._allowance -= len(variants)
-            at, variant = np.nonzero(~np.isnan(scores))
+            answered = ~np.isnan(scores)
+            spent = int(answered.any(axis=0).sum())  # no variant is run that shows no candidate
+            self.elicit_calls += spent
+            self._allowance -= spent
+            at, variant = np.nonzero(answered)
             given = (scores[at, variant], ious[at, variant], places[at, variant])
             self._answers.append((frame.first_row + at, variant, *given))
 

@@ -52,8 +52,8 @@ def elicit(
     Returns:
         scores float64 (N, V): the best score that answers, 0 where nothing does, NaN where the
         candidate is not wholly visible in the variant; ious float64 (N, V): IoU of the candidate
-        with the detection that answered, 0 and NaN likewise; answers_xyxy float64 (N, V, 4): its box
-        in pixels of the frame, NaN where nothing answers.
+        with the detection that answered, 0 and NaN likewise; answers_xyxy float64 (N, V, 4): the part of
+        its box inside the frame, in pixels, NaN where nothing answers.
 
     Raises:
         HemError: if a name is unknown or ``detect`` answers for another number of frames.
@@ -78,6 +78,7 @@ def elicit(
             best, overlap, places = _best_answer(
                 boxes, classes, mapped, answer.scores.cpu(), answer.labels.cpu(), iou_threshold
             )
+            places = places.clamp(min=0).minimum(places.new_tensor([width, height, width, height]))
             seen = visible[column]
             scores[seen.numpy(), column] = best[seen].numpy()
             ious[seen.numpy(), column] = overlap[seen].numpy()

@@ -33,6 +33,7 @@ from hem.structures import HardExample
 from hem.structures.evidence import Evidence
 
 _SAME_BOX_PX = 0.01  # to which an example's identity is rounded
+_SAME_OBJECT_IOU = 0.5  # as everywhere a box counts as an object's
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +113,19 @@ def detection_of(evidence: Evidence, example: HardExample) -> int | None:
 
 
 def with_support(
-    mean: NDArray[np.float64], steady: Steadiness, thresholds: ElicitedThresholds
+    mean: NDArray[np.float64],
+    steady: Steadiness,
+    thresholds: ElicitedThresholds,
+    asked: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """Return float64 (N,): the mean answer plus what the frames around say, in units of the score.
 
     Full support counts as much as ``support_weight`` answers at positive_response, the answer that a true
-    object gives. Where no frame around could be asked, the average support of the video stands in.
+    object gives. Where no frame around could be asked, the average support of the video stands in, and
+    where ``asked``, bool (N,), is false: in repeated frames, whose neighbours show the same.
     """
     unit = thresholds.positive_response if np.isfinite(thresholds.positive_response) else 0.0
-    there = steady.neighbours > 0
+    there = asked & (steady.neighbours > 0)
     usual = float(steady.support[there].mean()) if there.any() else 0.0
     support = np.where(there, steady.support, usual)
     return np.asarray(mean + thresholds.support_weight * max(unit, 0.0) * support)
@@ -157,15 +162,20 @@ def on_track(
 def with_clear_negatives(
     evidence: Evidence, verdict: NDArray[np.int8], neighbour: float, clear_iou: float
 ) -> NDArray[np.int8]:
-    """Return verdicts in which no hard negative lies on a surer detection that is not one itself."""
-    found = evidence.detections
+    """Return verdicts in which no hard negative lies on a surer detection that is not one itself.
+
+    Nor, whatever ``clear_iou``, on what is taught as an object of its class, however unsure that is.
+    """
+    found, index = evidence.detections, index_of(evidence)
     kept = verdict.copy()
-    if clear_iou >= 1:
-        return kept
-    own, surer, _ = index_of(evidence).in_frame
-    rivals = (found.scores >= neighbour) & (verdict != NEGATIVE)
-    covered = (verdict == NEGATIVE)[own] & rivals[surer] & (index_of(evidence).in_frame_iou > clear_iou)
-    kept[own[covered]] = IGNORE
+    own, surer, _ = index.in_frame
+    negative, taught = verdict == NEGATIVE, (verdict == POSITIVE) | (verdict == PSEUDO)
+    same = (index.in_frame_iou >= _SAME_OBJECT_IOU) & (found.labels[own] == found.labels[surer])
+    kept[surer[same & negative[surer] & taught[own]]] = IGNORE
+    kept[own[same & negative[own] & taught[surer]]] = IGNORE
+    if clear_iou < 1:
+        rivals = (found.scores >= neighbour) & ~negative
+        kept[own[negative[own] & rivals[surer] & (index.in_frame_iou > clear_iou)]] = IGNORE
     return kept
 
 
@@ -301,7 +311,7 @@ def _fused(
         return verdict, np.where(verdict == NEGATIVE, as_false, as_true)
 
     mean = np.nan_to_num(answers.mean, nan=0.0)
-    both = with_support(mean, steady, response)
+    both = with_support(mean, steady, response, distinct)
     low = by_place | (known & ((both < response.negative_response) | static))
     high = known & (mean >= response.positive_response) & ~no_label
     confident = found.scores >= limits.score_threshold

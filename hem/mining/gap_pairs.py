@@ -145,6 +145,7 @@ def _pairs(
     strictest = _Explained(evidence, a, b).surest(evidence.collected.iou_threshold[1])
     sizes = paired_iou(_centred(found.boxes_xyxy[a], found.boxes_xyxy[b]), found.boxes_xyxy[b])
     use = (strictest < np.minimum(found.scores[a], found.scores[b])) & (sizes > 0)
+    use &= _within_reach(found.boxes_xyxy[a], found.boxes_xyxy[b], evidence.collected.box_margin)
     a, b, sizes = a[use], b[use], sizes[use]
     span = frame[b] - frame[a]
     seen = between(evidence, a, b)
@@ -153,6 +154,16 @@ def _pairs(
     # short gaps that agree come first
     worth = 0.01 + mean + 0.1 / span
     return GapPairs(a, b, span, sizes, worth, seen, _Explained(evidence, a, b), complete)
+
+
+def _within_reach(boxes: Boxes, others: Boxes, box_margin: float | None) -> NDArray[np.bool_]:
+    """Return bool: the two are no further apart than matching looks from both together.
+
+    Further away, nothing that was seen makes them one object.
+    """
+    shift = np.abs(_centres(boxes) - _centres(others)).max(axis=1, initial=0.0)
+    longer = _sizes(boxes).max(axis=1, initial=0.0) + _sizes(others).max(axis=1, initial=0.0)
+    return np.asarray(shift <= (box_margin or 0.0) * longer)
 
 
 def _centred(boxes: Boxes, others: Boxes) -> Boxes:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hem.mining.gap_pairs import Between, Inside, gap_pairs
 from hem.mining.index import index_of
-from hem.mining.table import IGNORE, POSITIVE, MinedTable, as_ignored
+from hem.mining.table import IGNORE, POSITIVE, MinedTable, as_ignored, some_of
 from hem.mining.thresholds import TemporalThresholds
 from hem.mining.tracks import tracks_of
 from hem.ops.boxes import Boxes
@@ -104,9 +104,9 @@ def gap_table(
     gaps = index.remembered("gap ends", ends, lambda: find_gaps(evidence, t), room=8)
     key = (*ends, t.ncc_threshold)
     table = index.remembered(f"gaps {rule}", key, lambda: _gap_table(evidence, t, rule, gaps), room=8)
-    if doubted is None or not doubted.any():
-        return table
-    return as_ignored(table, (doubted[gaps.before] | doubted[gaps.after])[gaps.seen.gap])
+    if doubted is not None and doubted.any():
+        table = as_ignored(table, (doubted[gaps.before] | doubted[gaps.after])[gaps.seen.gap])
+    return some_of(table, _surest_of_each(table))
 
 
 def _gap_table(evidence: Evidence, thresholds: TemporalThresholds, rule: str, gaps: Gaps) -> MinedTable:
@@ -137,6 +137,15 @@ def _gap_table(evidence: Evidence, thresholds: TemporalThresholds, rule: str, ga
             "gap_frames": length[seen.gap].astype(np.float64),
         },
     )
+
+
+def _surest_of_each(table: MinedTable) -> NDArray[np.bool_]:
+    """Return bool (M,): where two gaps hold one detection, the one that is filled, and agrees better."""
+    order = np.lexsort((-table.weights, table.kind != POSITIVE, table.row))
+    again = np.diff(table.row[order], prepend=-2) == 0
+    keep = table.row < 0
+    keep[order[~again]] = True
+    return np.asarray(keep)
 
 
 def _within(boxes: Boxes, width: int, height: int) -> NDArray[np.bool_]:

@@ -211,9 +211,13 @@ class EvidenceIndex:
 
     @cached_property
     def rank(self) -> NDArray[np.float64]:
-        """float64 (N,): share of the video's detections whose score is at most this one's, in (0, 1]."""
-        scores = self._detections.scores
-        return np.searchsorted(self.scores_sorted, scores, side="right") / max(len(scores), 1)
+        """float64 (N,): share of the video's detections with a score up to this one's, in [0, 1].
+
+        Those in frames that were not decoded do not count: nobody can look at them.
+        """
+        scores, seen = self._detections.scores, self.readable[self._detections.frame_index]
+        counted = self.scores_sorted if seen.all() else np.sort(scores[seen])
+        return np.searchsorted(counted, scores, side="right") / max(len(counted), 1)
 
     def strength(self) -> NDArray[np.float64]:
         """float64 (N,): square root of ``rank``, what a neighbour's overlap counts for."""

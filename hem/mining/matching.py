@@ -14,6 +14,7 @@ from hem.structures.evidence import NeighbourTable
 NeighbourRow = tuple[int, int, int, float, NDArray[np.float64]]
 """Of a neighbour table: candidate, offset, region, NCC, tracked box float64 (4,)."""
 _LEAST_SIDE = 6  # pixels
+_LEAST_CONTRAST = 2.0  # grey levels of standard deviation; less is noise, which looks alike everywhere
 MOST_PLACES = 0.6
 """Of all places; to look at more of them one by one costs as much as to look at all."""
 Place = tuple[int, int]
@@ -160,13 +161,14 @@ class BoxTemplate:
         self._size = (int(right - left), int(bottom - top))
         longer = max(self._size)
         self.usable = min(self._size) >= 4
-        """False for boxes with too few pixels inside the frame to be recognised."""
+        """False for boxes with too little in the frame to be recognised: too few pixels, or no contrast."""
         self._factors = tuple(
             min(1.0, max(side / longer, _LEAST_SIDE / own)) if own else 1.0 for own in self._size
         )
         self._reach = margin * longer
         if self.usable:
             self._template = shrink(grey[top:bottom, left:right], *self._factors)
+            self.usable = bool(self._template.std() >= _LEAST_CONTRAST)
 
     def find(self, other: GreyPicture) -> tuple[float, NDArray[np.float64]]:
         """Return (best NCC, box of the template's size at the best place, float64 (4,))."""

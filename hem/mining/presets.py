@@ -125,18 +125,19 @@ class _Baseline(Preset):
     Attributes:
         score_threshold: detections at or above it are pseudo-labels.
         score_scale, per_frame: how score settings are read; see ScoreScale.
-        max_frames: frames that may hold an example, over all videos: the budget of every preset's
-            replay round, so that no baseline wins or loses by the number of frames.
+        max_frames: frames that may hold an example, over all videos; None for all. Replay rounds hold
+            rules and baselines to one number of frames, so that none wins or loses by it
+            (``replay.max_frames``): a smaller one here gives a baseline less to choose from.
     """
 
     score_threshold: float = 0.8
     score_scale: Scale = "quantile"
     per_frame: float = 10.0
-    max_frames: int = 400
+    max_frames: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_frames < 1:
-            raise HemError(f"mining.max_frames must be >= 1, got {self.max_frames}")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise HemError(f"mining.max_frames must be null or >= 1, got {self.max_frames}")
 
     def _scale(self, evidence: Sequence[Evidence], calibrated: ScoreScale | None) -> ScoreScale:
         as_read = MiningPreset("temporal", TemporalThresholds(), self.score_scale, self.per_frame)

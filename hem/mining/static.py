@@ -16,6 +16,7 @@ from hem.ops.isolation import any_of, expand_ranges
 from hem.structures.evidence import Evidence
 
 SAME_PLACE_IOU = 0.6
+_SLACK_S = 5e-4  # times are rounded: a frame that is exactly so far away is
 STILL_THERE = 4  # frames in which a place was found unchanged, at least
 SAMPLED_FRAMES = 64  # of a video, evenly spread; bounds the work whatever the length
 
@@ -104,10 +105,10 @@ def _occupancy(evidence: Evidence, away_s: float) -> NDArray[np.float64]:
     occupied = np.zeros(len(found), dtype=np.int64)
     time_s, shot = index.times_s[found.frame_index], index.shot[found.frame_index]
     for frame in sampled.tolist():
-        far = (np.abs(time_s - index.times_s[frame]) >= away_s) & (shot == index.shot[frame])
+        far = (np.abs(time_s - index.times_s[frame]) >= away_s - _SLACK_S) & (shot == index.shot[frame])
         far_frames += far
         occupied += far & _found_again(evidence, np.flatnonzero(far), frame)
-    enough = far_frames * each_s >= away_s
+    enough = far_frames * each_s >= away_s - _SLACK_S
     return np.where(enough, occupied / np.maximum(far_frames, 1), 0.0)
 
 

@@ -41,7 +41,8 @@ class StillnessMeter:
     """Takes the frames of one video in order and says how much of each detection's picture changes.
 
     A detection's picture is held against the same place in frames of its shot that are ``still_s`` to
-    REACH times ``still_s`` seconds away, before and after, SAMPLES of them for every ``still_s``. Its
+    REACH times ``still_s`` seconds away, before and after, SAMPLES of them for every ``still_s``, counted
+    from the shot's first frame. Its
     change is the median, over those frames, of the share of pixels that differ by more than LEVELS: a
     passer-by hides the place in some of them only. At fewer than SAMPLES frames it is NaN: unknown.
 
@@ -58,6 +59,7 @@ class StillnessMeter:
         self._samples: deque[tuple[float, int, NDArray[np.int16]]] = deque()
         self._waiting: deque[_Waiting] = deque()
         self._slot = (-1, -1)
+        self._shot_began = (-1, 0.0)  # a shot, and the time of its first frame
         self._done: list[tuple[int, NDArray[np.float64]]] = []
         self._stacked: _Samples | None = None  # of the samples; None where one came or went since
 
@@ -84,7 +86,9 @@ class StillnessMeter:
         self._settle(before_s=time_s - self._far_s)
         if duplicate:
             return
-        slot = (shot, math.floor(time_s / self._step_s + 1e-6))
+        if shot != self._shot_began[0]:
+            self._shot_began = shot, time_s
+        slot = (shot, math.floor((time_s - self._shot_began[1]) / self._step_s + 1e-6))
         sampled = slot != self._slot
         if not sampled and not len(boxes_xyxy):
             return

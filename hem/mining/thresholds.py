@@ -1,6 +1,7 @@
 """Thresholds of hem's own rules, and the check that evidence can answer them."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 
 from hem.errors import HemError
 from hem.mining.index import within
@@ -73,6 +74,7 @@ class TemporalThresholds:
     ignore_threshold: float | None = None
 
     def __post_init__(self) -> None:
+        _numbers(self)
         for name in ("window", "min_window", "min_track"):
             _require(name, getattr(self, name) >= 1, ">= 1", self)
         for name in ("max_gap", "window_s", "border", "min_side", "score_weight", "inside_weight"):
@@ -161,11 +163,13 @@ class ElicitedThresholds:
     refine_boxes: bool = True
 
     def __post_init__(self) -> None:
+        _numbers(self)
         _require("min_variants", self.min_variants >= 1, ">= 1", self)
         _require("min_track", self.min_track >= 1, ">= 1", self)
         _require("support_weight", self.support_weight >= 0, ">= 0", self)
         _require("static_share", self.static_share > 0, "> 0", self)
         _require("static_s", self.static_s > 0, "> 0", self)
+        _require("clear_iou", 0 <= self.clear_iou <= 1, "in [0, 1]", self)
         _require("still_change", 0 <= self.still_change <= 1, "in [0, 1]", self)
         _require(
             "negative_response",
@@ -209,6 +213,12 @@ class HemThresholds:
 def _require(name: str, holds: bool, rule: str, owner: object) -> None:
     if not holds:
         raise HemError(f"mining.{name} must be {rule}, got {getattr(owner, name)}")
+
+
+def _numbers(owner: object) -> None:
+    for item in fields(owner):  # type: ignore[arg-type]
+        value = getattr(owner, item.name)
+        _require(item.name, not (isinstance(value, float) and math.isnan(value)), "a number", owner)
 
 
 def _ignore_below_neighbour(ignore: float | None, owner: "TemporalThresholds | ElicitedThresholds") -> None:

@@ -1,6 +1,7 @@
 """Random, low-score and pseudo-label baselines, and the frame budget that all rules share."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,3 +148,18 @@ def test_equal_frames_are_drawn_by_seed_whatever_the_order():
     # who is there besides does not reorder those who stay
     without = [one for one in examples if one not in chosen[:1]]
     assert [one for one in limit_frames(without, 10, seed=1) if one in chosen] == chosen[1:]
+
+
+def test_frames_with_a_hard_example_come_before_those_with_labels_alone():
+    labels = [example(frame, kind=Kind.PSEUDO_LABEL) for frame in range(50)]
+    hard = [example(frame, weight=0.5) for frame in (7, 20, 33)]
+    assert {one.frame_index for one in limit_frames(labels + hard, 3)} == {7, 20, 33}
+    assert limit_frames(labels + hard, None) == labels + hard
+
+
+def test_random_does_not_depend_on_the_order_of_detections():
+    found = video_detections(frames=20)
+    for seed in range(3):
+        order = np.lexsort((np.random.default_rng(seed).random(len(found)), found.frame_index))
+        columns = {name: getattr(found, name)[order] for name in ("boxes_xyxy", "scores", "labels")}
+        assert mine_random(replace(found, **columns)) == mine_random(found)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hem.errors import HemError
+from hem.mining.collect import collect_evidence
 from hem.mining.elicited import (
     DISTURBANCES,
     choose_frames,
@@ -15,6 +16,7 @@ from hem.mining.elicited import (
     mean_response,
 )
 from hem.structures import Detections
+from hem.structures.evidence import CollectSettings
 
 PHOTOMETRIC = {"darker", "brighter", "flatter", "grey", "noise", "noise_more", "blur", "jpeg"}
 
@@ -265,3 +267,40 @@ def test_settings_out_of_range_are_refused(bad):
     given_ = {"passes_per_frame": 1, "budget_passes": 1, **bad}
     with pytest.raises(HemError, match="choosing frames"):
         choose_frames(np.array([0]), np.array([0.5]), **given_)
+
+
+def test_answers_end_where_the_frame_does():
+    frame = random_frame()
+
+    def detect(frames):  # "shift" moves the picture: what reaches its border reached out of the frame
+        return [detections([[0.0, 0, 100, 60]], [0.9]) for _ in frames]
+
+    _, _, places = elicit(frame, np.array([[0.0, 0, 90, 50]]), np.array([1]), detect, ["shift", "shift_back"])
+    there = places[~np.isnan(places).any(axis=2)]
+    assert len(there) and (there >= 0).all() and (there <= [100, 60, 100, 60]).all()
+
+
+def test_scores_below_zero_are_refused_with_variants(make_clip):
+    clip = make_clip(0)
+
+    def detect(frames):
+        return [Detections.empty() for _ in frames]
+
+    asked = {"detect": detect, "elicit": elicit, "score_range": (-1.0, 1.0)}
+    with pytest.raises(HemError, match="scores from -1"):
+        collect_evidence(clip.batches(), settings=CollectSettings(variants=("noise",)), **asked)
+    assert collect_evidence(clip.batches(), settings=CollectSettings(), **asked).elicit_calls == 0
+
+
+def test_only_variants_that_were_run_are_counted(make_clip):
+    clip, calls = make_clip(0), []
+
+    def detect(frames):
+        calls.append(len(frames))
+        found = detections([[2.0, 2, 30, 40]], [0.9])  # top left: other corners do not show it
+        return [Detections(found.boxes_xyxy, found.scores, found.labels) for _ in frames]
+
+    settings = CollectSettings(variants=("zoom_bottom_right", "noise"), elicit_share=0.5)
+    evidence = collect_evidence(clip.batches(), detect=detect, elicit=elicit, settings=settings)
+    assert evidence.elicit_calls == sum(calls) - len(clip.frames) > 0
+    assert set(evidence.responses.variant.tolist()) == {1}

@@ -1,5 +1,7 @@
 """Filled gaps are misses: nothing was found there, and nothing says that there is no object."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,3 +98,33 @@ def test_a_gap_between_false_alarms_is_ignored(end):
     assert kinds(evidence, end, "hem") == [Kind.HARD_NEGATIVE]
     assert kinds(evidence, 10, "hem") == [Kind.IGNORE]
     assert kinds(evidence_of(steady((10,))), 10, "hem") == [Kind.HARD_POSITIVE]
+
+
+def test_what_is_out_of_reach_is_no_gap():
+    """Two objects, of which one goes as the other comes: nothing was ever between them."""
+
+    def kinds_of(distance):
+        box = place(0, 0.0) + np.array([distance, 0.0, distance, 0.0])
+        rows = [(t, None, 0.9, None) for t in range(8)] + [(t, box, 0.9, None) for t in range(10, 18)]
+        return {kind for frame in (8, 9) for kind in kinds(evidence_of(rows, 0.0), frame, "temporal")}
+
+    assert kinds_of(31.0) == set() and kinds_of(29.0) != set()  # 2 searches of 0.75 of 20 pixels
+
+
+def test_two_gaps_fill_one_detection_once():
+    """Both tracks miss a frame, and the one unsure detection there lies over either of them."""
+    here, beside = place(0, 0.0), place(0, 0.0) + np.array([0.0, 6.0, 0.0, 6.0])
+    rows = [(t, box, 0.9, None) for t in range(18) for box in (here, beside) if t != 9]
+    unsure = [(9, here + np.array([0.0, 3.0, 0.0, 3.0]), 0.3, None)]
+    found = query(with_own_places(evidence_of(rows + unsure, 0.0)), "temporal", LIMITS).examples()
+    filled = [e for e in found if e.frame_index == 9]
+    assert [e.kind for e in filled] == [Kind.HARD_POSITIVE] and filled[0].score == 0.3
+    apart = [e for e in query(with_own_places(evidence_of(rows, 0.0)), "temporal", LIMITS).examples()]
+    assert [e.kind for e in apart if e.frame_index == 9] == [Kind.HARD_POSITIVE] * 2
+
+
+def with_own_places(evidence):
+    """Let matching find each detection where it is, not where the track is."""
+    near = evidence.neighbours
+    places = evidence.detections.boxes_xyxy[near.candidate]
+    return replace(evidence, neighbours=replace(near, tracked_xyxy=places))

@@ -12,6 +12,7 @@ from hem.config import VideoConfig
 from hem.detectors.wrapped import WrappedDetector
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
+from hem.mining.index import index_of
 from hem.mining.paper import PaperJudge, PaperThresholds, query_paper
 from hem.mining.presets import Hem, Paper, PseudoLabels, Random, Score, Temporal
 from hem.mining.run import MiningPreset, scale_of
@@ -154,3 +155,14 @@ def test_paper_says_nothing_of_a_frame_that_cannot_be_decoded(half_lost):
 def test_a_video_without_a_frame_needs_to_be_known():
     with pytest.raises(HemError, match="no frame could be decoded"):
         collect_evidence(iter(()), None, lambda _: [], CollectSettings())
+
+
+def test_no_rank_depends_on_what_lies_in_lost_frames():
+    whole, cut_short = index_of(evidence_of(10)), index_of(evidence_of(10, n_frames=10))
+    assert (whole.rank[:30] == cut_short.rank).all() and set(cut_short.rank) == {1 / 3, 2 / 3, 1}
+    few = evidence_of(10)
+    few = replace(
+        few,
+        detections=replace(few.detections, scores=np.where(np.arange(120) < 30, few.detections.scores, 0.65)),
+    )
+    assert (index_of(few).rank[:30] == cut_short.rank).all()

@@ -107,3 +107,12 @@ def test_only_where_it_is_asked_for_and_only_of_what_the_detector_stands_by():
     assert mined(2.0) == {"post": {Kind.PSEUDO_LABEL}, "walker": {Kind.PSEUDO_LABEL}}
     assert mined(0.5) == {"post": {Kind.HARD_NEGATIVE}, "walker": {Kind.PSEUDO_LABEL}}
     assert mined(0.5, score=0.3) == {"post": {Kind.IGNORE}, "walker": {Kind.PSEUDO_LABEL}}
+
+
+@pytest.mark.parametrize("start_s", [0.02, 1.48, 3600.0])
+def test_the_time_at_which_a_video_begins_does_not_matter(start_s):
+    evidence = video(fps=10.0)
+    times = evidence.detections.frame_times_s + start_s
+    later = replace(evidence, detections=replace(evidence.detections, frame_times_s=times))
+    for away_s in (0.3, 0.7, 4.0):
+        np.testing.assert_array_equal(occupancy(later, away_s), occupancy(evidence, away_s))

@@ -39,9 +39,11 @@ def literally(frames, still_s=STILL_S):
         reduced = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if scale < 1 else grey
         return reduced.astype(int)
 
-    sampled, last = [], None
+    sampled, last, began = [], None, {}
     for time_s, shot, duplicate, grey, _ in frames:
-        slot = (shot, int(np.floor(time_s * SAMPLES / still_s + 1e-6)))
+        if not duplicate:
+            began.setdefault(shot, time_s)
+        slot = (shot, int(np.floor((time_s - began.get(shot, time_s)) * SAMPLES / still_s + 1e-6)))
         if not duplicate and slot != last:
             sampled.append((time_s, shot, small(grey)))
             last = slot
@@ -286,3 +288,10 @@ def test_another_class_or_shot_at_the_place_says_nothing():
     assert not at_unchanged(other, 0.1)[-1] and at_unchanged(evidence, 0.1)[-1]
     cut = np.arange(7) == 6
     assert not at_unchanged(replace(evidence, cut_before=cut), 0.1)[-1]
+
+
+@pytest.mark.parametrize("start_s", [0.13, 7.77, 3600.05])
+def test_the_time_at_which_a_video_begins_does_not_matter(start_s):
+    frames = list(scene())
+    later = [(time_s + start_s, *rest) for time_s, *rest in frames]
+    np.testing.assert_array_equal(pushed(later), pushed(frames))
