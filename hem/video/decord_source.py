@@ -7,6 +7,7 @@ only ``next`` is called, and files it would get wrong are refused here and read 
 
 import math
 import sys
+from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 from types import ModuleType
@@ -19,6 +20,8 @@ from hem.video.cut_off import missing_bytes
 from hem.video.packets import packet_times, sure_frames
 from hem.video.pyav_source import probe_stream
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, ReaderUnsuited, Selection
+
+_HELD = 16  # frames; its threads decode ahead of what is asked for
 
 
 class DecordReader(FrameReader):
@@ -58,17 +61,23 @@ class DecordReader(FrameReader):
         """See FrameReader.frames.
 
         Raises:
-            DecoderFailed: where decord stops at damage.
+            DecoderFailed: where decord stops at damage. Some frames before that are not given: it says so
+                only a few frames behind the damage, not always at the same one.
         """
+        held: deque[RawFrame] = deque()
         for index, time_s in enumerate(self._times):
             if self.selection.is_past(index):
-                return
+                break
             try:
                 pixels = self._video.next().asnumpy()
             except Exception as error:  # its own error type, or RuntimeError, by version
                 raise DecoderFailed(f"decord: {_first_line(error)}") from None
-            yield RawFrame(index, time_s, np.asarray(pixels) if self.selection.wants(index) else None)
-        self.n_frames = len(self._times)
+            held.append(RawFrame(index, time_s, np.asarray(pixels) if self.selection.wants(index) else None))
+            if len(held) > _HELD:
+                yield held.popleft()
+        else:
+            self.n_frames = len(self._times)
+        yield from held
 
     def close(self) -> None:
         """Let decord free its buffers."""

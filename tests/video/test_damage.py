@@ -290,3 +290,39 @@ def test_frames_before_the_start_are_not_converted(make_video: MakeVideo) -> Non
     frames: list[RawFrame] = list(reader.frames())
     reader.close()
     assert [frame.pixels is None for frame in frames] == [True] * 4 + [False] * 2
+
+
+@pytest.mark.skipif(find_spec("decord") is None, reason="decord is not installed here")
+def test_where_decord_stops_is_not_where_the_gap_begins(
+    make_video: MakeVideo, packet_places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it failed some frames behind the damage, now at this one and now at that."""
+    from hem.video import decord_source
+
+    path = make_video(n=60, gop=20, height=96, width=128)
+    offset, size, _ = packet_places(path)[31]
+    broken = damaged(path, offset + 6, size // 2)
+    expected = frames_of(broken, decoder="pyav", threads=1)[1].gaps
+    assert expected
+    for late in (0, 1, 3):
+
+        class Late:
+            def __init__(self, *args: object, late: int = late, **settings: object) -> None:
+                self.video, self.left = decord_source._module().VideoReader(str(path)), 33 + late
+
+            def __len__(self) -> int:
+                return len(self.video)
+
+            def next(self) -> object:
+                self.left -= 1
+                if not self.left:
+                    raise RuntimeError("damage")
+                return self.video.next()
+
+        monkeypatch.setattr(
+            decord_source, "_module", lambda late=Late: type("Module", (), {"VideoReader": late})
+        )
+        found, report, _ = frames_of(broken, decoder="decord", guard="never")
+        monkeypatch.undo()
+        assert report.gaps == expected
+        assert sorted(found) == sorted(frames_of(broken, decoder="pyav", threads=1)[0])
