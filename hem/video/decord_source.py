@@ -21,6 +21,7 @@ from hem.video.packets import packet_times, sure_frames
 from hem.video.pyav_source import probe_stream
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, ReaderUnsuited, Selection
 
+_WITHOUT_INDEX = ("mpegts", "mpeg")
 _HELD = 16  # frames; its threads decode ahead of what is asked for
 
 
@@ -34,8 +35,8 @@ class DecordReader(FrameReader):
     Damage that decord paints over cannot be seen from here: PyAV is the one that finds it.
 
     Raises:
-        ReaderUnsuited: for rotated files, containers without timestamps, timestamps that are not finite
-            and increasing, and files that were cut off.
+        ReaderUnsuited: for rotated files, MPEG streams, containers without timestamps, files that were cut
+            off, and timestamps that are not finite and increasing.
         HemError: if decord is not installed or cannot open the file.
     """
 
@@ -46,6 +47,8 @@ class DecordReader(FrameReader):
             raise ReaderUnsuited(f"decord ignores the rotation of {facts.rotation} degrees")
         if not facts.has_times:
             raise ReaderUnsuited(f"decord invents times for {facts.container}, which stores none")
+        if facts.container in _WITHOUT_INDEX:
+            raise ReaderUnsuited(f"decord does not begin {facts.container} files with their first picture")
         if sure_frames(path) < sys.maxsize:
             raise ReaderUnsuited(f"decord does not say that the file is {missing_bytes(path)} bytes short")
         decord = _module()

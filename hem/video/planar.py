@@ -28,9 +28,39 @@ _IN_THIS_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split("."
 
 
 def rgb_of(frame: av.VideoFrame, converter: VideoReformatter, width: int, height: int) -> Picture:
-    """Return uint8 (height, width, 3) by FFmpeg's conversion, in this thread; valid as long as it is held."""
-    plane = converter.reformat(frame, width, height, "rgb24", **_IN_THIS_THREAD).planes[0]
-    return np.ndarray((height, width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
+    """Return uint8 (height, width, 3) as OpenCV decodes it, in this thread; valid as long as it is held.
+
+    OpenCV's programs scale colour by bicubic interpolation into BGR, and take interlaced pictures as they
+    are. Where colour is not interpolated all ways give the same, and the cheapest is taken.
+    """
+    interlaced = getattr(frame, "interlaced_frame", False)
+    if _is_plain(frame) and (frame.width, frame.height) == (width, height) and not interlaced:
+        return _pixels(converter.reformat(frame, width, height, "rgb24", **_IN_THIS_THREAD))
+    settings: dict[str, Any] = {"interpolation": "BICUBIC", **_IN_THIS_THREAD}
+    made = converter.reformat(
+        _progressive(frame) if interlaced else frame, width, height, "bgr24", **settings
+    )
+    return np.ascontiguousarray(_pixels(made)[:, :, ::-1])
+
+
+def _pixels(frame: av.VideoFrame) -> Picture:
+    plane = frame.planes[0]
+    shape, strides = (frame.height, frame.width, 3), (plane.line_size, 3, 1)
+    return np.ndarray(shape, np.uint8, memoryview(plane), strides=strides)
+
+
+def _is_plain(frame: av.VideoFrame) -> bool:
+    return frame.format.name in _FORMATS and not frame.height % 2 and not frame.width % 2
+
+
+def _progressive(frame: av.VideoFrame) -> av.VideoFrame:
+    """Return a copy that does not say it is interlaced: its fields would be converted one by one."""
+    try:
+        copy = av.VideoFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name)
+    except ValueError:  # a format that PyAV makes no arrays of
+        return frame
+    copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
+    return copy
 
 
 class PlanarGrey:
@@ -122,7 +152,7 @@ def suits(frame: av.VideoFrame) -> bool:
     Converters of whole frames may treat rows and columns in ways of their own, and the answer depends on
     the build of FFmpeg and the processor; so it is tried and never assumed.
     """
-    if frame.format.name not in _FORMATS or frame.height % 2 or frame.width % 2:
+    if not _is_plain(frame):
         return False
     try:
         whole, height, width = _grey(frame), frame.height, frame.width
