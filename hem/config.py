@@ -241,7 +241,7 @@ class MineConfig(Strict):
     checkpoint: str | None = Field(None, description="a detector that hem trained")
     detections: str | None = Field(None, description="file or folder of detections made elsewhere")
     detections_format: Literal["auto", "authors", "mot", "coco", "parquet"] = Field(
-        "auto", description="auto tells it by the content"
+        "auto", description="auto goes by the file's suffix, and in text by commas (MOT)"
     )
     evidence: str | None = Field(None, description="evidence collected before: nothing is decoded")
     calibration: str | None = Field(

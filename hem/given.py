@@ -117,6 +117,7 @@ def paper_alone(
         else:
             path = file_for(detections, video, data.videos)
             found = detections_of(video, path, source, class_names)
+            _refuse_floor(path, found, preset.thresholds)
             table, found = stream_video(video, found, preset.thresholds, data.settings)
             examples.append(table.taught())
             flags = np.zeros(found.n_frames, dtype=np.bool_)
@@ -131,6 +132,15 @@ def paper_alone(
     mined = StoredEvidence(kept, last=evidence)
     refuse_nothing(mined)
     return mined, ExampleList.joined(examples)
+
+
+def _refuse_floor(path: Path, found: VideoDetections, thresholds: PaperThresholds) -> None:
+    if found.floor_score > thresholds.score_threshold:
+        raise HemError(
+            f"mining.score_threshold is {thresholds.score_threshold:g}, but {path} says it holds nothing "
+            f"below {found.floor_score:g}: neighbours would be missing; raise the threshold, or give "
+            "detections down to it"
+        )
 
 
 def _answers(evidence: Evidence, thresholds: PaperThresholds) -> bool:
@@ -236,7 +246,11 @@ def file_for(detections: Path, video: VideoInfo, among: Sequence[VideoInfo]) -> 
     exact, short = (
         [detections / f"{name}{s}" for s in _DETECTION_SUFFIXES] for name in (video.video_id, stem)
     )
-    path = next((path for path in (*exact, *short) if path.is_file()), None)
+    there = [path for path in exact if path.is_file()] or [path for path in short if path.is_file()]
+    path = next(iter(there), None)
+    if len(there) > 1:
+        both = " and ".join(str(one) for one in there)
+        raise HemError(f"{both} both hold detections of {video.video_id}: leave one of them there")
     if path is None:
         looked = short[0].name
         raise HemError(f"no detections of {video.video_id} in {detections}; looked for {looked} and the like")

@@ -144,6 +144,32 @@ def test_a_video_that_goes_on_behind_its_detections_is_named(world, run, left_ou
             assert row["gaps"] == [said]
 
 
+def test_paper_is_not_asked_below_what_the_detections_hold(world, run):
+    found = read_detections(world / "found.txt", probe(world / "clip.mp4"))
+    save_detections(world / "found.parquet", replace(found, floor_score=0.7))
+    source = [f"videos={world / 'clip.mp4'}", f"detections={world / 'found.parquet'}", "mining=paper"]
+    status, said = run(*source, "mining.score_threshold=0.6")
+    assert status == 2 and "found.parquet says it holds nothing below 0.7" in said
+    assert run(*source, "mining.score_threshold=0.7")[0] == 0
+
+
+def test_two_files_with_a_videos_detections_are_refused(world, run):
+    (world / "found").mkdir()
+    (world / "found" / "clip.txt").write_text((world / "found.txt").read_text())
+    (world / "found" / "clip.json").write_text("\ufeff[]", encoding="utf-8")
+    source = [f"videos={world / 'clip.mp4'}", f"detections={world / 'found'}"]
+    status, said = run(*source)
+    assert status == 2 and "clip.txt and " in said and "clip.json both hold detections of clip.mp4" in said
+    (world / "found" / "clip.txt").unlink()
+    assert run(*source)[0] == 0  # an empty list, with the mark that some editors write first
+
+
+@pytest.mark.parametrize("name", ["score_threshold", "ncc_threshold", "max_score"])
+def test_no_setting_of_paper_is_nan(world, run, name):
+    status, said = run(*given(world, "mining=paper", f"mining.{name}=nan"))
+    assert status == 2 and f"mining.{name} must be a number" in said
+
+
 def test_detections_of_another_video_are_refused(world, run):
     write_video(
         world / "other.mp4", (np.full((120, 160, 3), t, dtype=np.uint8) for t in range(FRAMES)), fps=10

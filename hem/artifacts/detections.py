@@ -26,8 +26,27 @@ def header_of(detections: VideoDetections) -> dict[str, Any]:
 
 
 def from_columns(columns: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> VideoDetections:
-    """Build a VideoDetections from columns and the header that header_of made."""
-    score_range = header["score_range"]
+    """Build a VideoDetections from columns and the header that header_of made.
+
+    Raises:
+        KeyError, TypeError, ValueError, IndexError, AttributeError: for what another program left out or
+            wrote otherwise; see load_detections.
+        HemError: for boxes, scores or labels that cannot be.
+    """
+    for name, kind in (("frame_index", "iu"), ("labels", "iu"), ("scores", "iuf"), ("boxes_xyxy", "iuf")):
+        if columns[name].dtype.kind not in kind:
+            wanted = "whole numbers, without nulls" if kind == "iu" else "numbers"
+            raise ValueError(f"{name} must be {wanted}, got {columns[name].dtype}")
+    if len(columns["boxes_xyxy"]) and columns["boxes_xyxy"].shape[1:] != (4,):
+        raise ValueError("boxes_xyxy must be lists of 4 numbers")
+    if int(columns["frame_index"].min(initial=0)) < 0:
+        raise ValueError(f"frame_index {int(columns['frame_index'].min())} is below 0")
+    names, score_range = header["class_names"], header["score_range"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names must be a list of texts, got {names!r}")
+    gaps = tuple(FrameGap(**gap) for gap in header["gaps"])
+    if any(gap.end_frame is not None and gap.end_frame < gap.first_frame for gap in gaps):
+        raise ValueError("a gap ends before it begins")
     return VideoDetections(
         video=VideoInfo(**header["video"]),
         frame_index=columns["frame_index"],
@@ -37,10 +56,10 @@ def from_columns(columns: Mapping[str, np.ndarray], header: Mapping[str, Any]) -
         frame_times_s=np.array(
             [np.nan if t is None else t for t in header["frame_times_s"]], dtype=np.float64
         ),
-        gaps=tuple(FrameGap(**gap) for gap in header["gaps"]),
+        gaps=gaps,
         score_range=None if score_range is None else (float(score_range[0]), float(score_range[1])),
         floor_score=float("-inf") if header["floor_score"] is None else float(header["floor_score"]),
-        class_names=tuple(header["class_names"]),
+        class_names=tuple(names),
     )
 
 
@@ -71,8 +90,12 @@ def load_detections(path: Path) -> VideoDetections:
     columns, header = read_table(path, "detections")
     try:
         return from_columns(columns, header)
-    except (KeyError, TypeError) as error:  # as another program may write it
-        raise HemError(f"{path} lacks or does not know {error}: see docs/formats.md, Detections") from None
+    except HemError as error:
+        raise HemError(f"{path}: {error}") from None
+    except KeyError as error:  # as another program may write it
+        raise HemError(f"{path} lacks {error}: see docs/formats.md, Detections") from None
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise HemError(f"{path} does not fit docs/formats.md, Detections: {error}") from None
 
 
 def load_header(path: Path) -> dict[str, Any]:

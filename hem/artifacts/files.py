@@ -256,6 +256,12 @@ def _table_of(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
 
 def _column_of(table: pa.Table) -> np.ndarray:
     column = table.column(0).combine_chunks()
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):  # as other programs write them
+        lengths = set(np.diff(column.offsets.to_numpy()).tolist())
+        if len(lengths) > 1 or column.null_count:
+            raise HemError(f"column {table.column_names[0]} has lists of {sorted(lengths)} numbers, or nulls")
+        width = lengths.pop() if lengths else 0
+        return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), width)
     if not pa.types.is_fixed_size_list(column.type):
         return np.asarray(column.to_numpy(zero_copy_only=False))
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(-1, column.type.list_size)
@@ -274,9 +280,13 @@ def read_table(path: Path, kind: str, *, version: int = 1) -> tuple[dict[str, np
         with _system_memory(), pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             document = json.loads((schema.metadata or {}).get(_HEADER, b"{}"))
+            if not isinstance(document, dict) or not isinstance(document.get("header", {}), dict):
+                raise HemError("the metadata under 'hem' is no JSON object with an object 'header'")
             _check_schema(path, document.get("schema"), kind, version)
             for name in schema.names:  # one by one: what decoding takes is free again for the next
                 columns[name] = _column_of(file.read(columns=[name], use_threads=False))
+    except HemError as error:
+        raise HemError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except (pa.ArrowException, ValueError, OSError) as error:
         raise HemError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
     return columns, dict(document.get("header", {}))

@@ -4,6 +4,7 @@ Source: Jin et al., "Unsupervised Hard Example Mining from Videos for Improved O
 ECCV 2018 (arXiv 1808.04285), and the mining program published for its COCO experiments.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,6 +63,9 @@ class PaperThresholds:
     def __post_init__(self) -> None:
         if self.window < 1:
             raise HemError(f"mining.window must be >= 1 frame, got {self.window}")
+        for name in ("score_threshold", "max_score", "ncc_threshold"):
+            if math.isnan(getattr(self, name)):
+                raise HemError(f"mining.{name} must be a number, got nan")
         for name in ("search_margin", "border_margin", "min_area", "iou_threshold", "max_frames"):
             if not getattr(self, name) >= 0:
                 raise HemError(f"mining.{name} must be >= 0, got {getattr(self, name)}")

@@ -35,15 +35,19 @@ def read_authors_text(path: Path, video: VideoInfo, class_names: tuple[str, ...]
     """
     frames, rows = array("q"), array("d")
     lines = enumerate(_without_blank_end(_lines(path)), start=1)
-    frame = 0
+    frame, said = 0, ""
     for at, _ in lines:
         number, line = next(lines, (0, ""))
         if not number:
             raise HemError(f"{path}, line {at}: the file ends where the count of frame {frame} belongs")
-        count, before = _count(path, number, line), len(frames)
-        for at, box in islice(lines, count):
-            rows.extend(_numbers(path, at, box.split(), 5, exact=True))
-            frames.append(frame)
+        try:
+            count, before = _count(path, number, line), len(frames)
+            said = f" (line {number} announces {count} boxes for frame {frame})"
+            for at, box in islice(lines, count):
+                rows.extend(_numbers(path, at, box.split(), 5, exact=True))
+                frames.append(frame)
+        except HemError as error:  # a count that is wrong is noticed only behind its boxes
+            raise HemError(f"{error}{said}") from None
         if len(frames) - before < count:
             raise HemError(
                 f"{path}, line {number}: frame {frame} announces {count} boxes, "
@@ -98,7 +102,7 @@ def read_coco_results(
         HemError: naming the file and the entry (counted from 0) that cannot be read.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise HemError(f"{path} is not there") from None
     except (ValueError, RecursionError) as error:

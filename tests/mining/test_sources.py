@@ -40,6 +40,14 @@ def test_authors_text(tmp_path):
         ("a\n1\n1e30 2 3 4 0.5\n", "line 3: a coordinate beyond"),
         ("a\n1\n1 2 -3 4 0.5\n", "line 3: width and height"),
         ("a\n-1\n", "line 2: expected the number of boxes"),
+        (
+            "a\n1\n1 2 3 4 0.5\n1 2 3 4 0.5\nb\n0\n",
+            r"line 5: expected .*\(line 2 announces 1 boxes for frame 0\)",
+        ),
+        (
+            "a\n2\n1 2 3 4 0.5\nb\n0\n",
+            r"line 4: expected 5 numbers.*\(line 2 announces 2 boxes for frame 0\)",
+        ),
         ("a\n1.0\n1 2 3 4 0.5\n", "line 2: expected the number of boxes"),
         ("a\n99999999999999999999\n", "line 2: expected the number of boxes"),
         ("a\n0\nb\n", "line 3: the file ends"),
