@@ -22,7 +22,7 @@ class Beat:
     _EVEN = 1.25  # the longest over the shortest: milliseconds make 16 and 17 of 60 frames a second
 
     def __init__(self, nominal: float) -> None:
-        self._nominal = nominal  # distance by the header's rate, in the unit of pts
+        self.nominal = nominal  # distance by the header's rate, in the unit of pts
         self._last: tuple[int, int] | None = None  # number and pts of the newest frame that is sound
         self._sum = self._count = self._longest = 0
         self._shortest = sys.maxsize
@@ -48,8 +48,8 @@ class Beat:
         """Return the distance in time of two frames, None if it is not even."""
         if self._count >= self._ENOUGH:
             return self._sum / self._count if 0 < self._longest <= self._EVEN * self._shortest else None
-        usual = all(self._nominal / self._EVEN < one < self._nominal * self._EVEN for one in self._seen())
-        return self._nominal if usual else None
+        usual = all(self.nominal / self._EVEN < one < self.nominal * self._EVEN for one in self._seen())
+        return self.nominal if usual else None
 
     def _seen(self) -> tuple[int, ...]:
         return (self._shortest, self._longest) if self._count else ()

@@ -171,6 +171,9 @@ class PyavReader(FrameReader):
         errors, suspect = 0, False
         for packet in self._packets_of_stream():
             self._packets += bool(packet.size)
+            if self._doubt is not None and packet.is_keyframe and packet.pts is not None:
+                if packet.pts < self._newest_pts:
+                    self._begin_anew()
             # packets cut away by an edit list are never shown
             if packet.size and not packet.is_discard and packet.pts is not None:
                 heapq.heappush(self._pending, (packet.pts, self._packets))
@@ -192,6 +195,13 @@ class PyavReader(FrameReader):
             if errors > _MAX_ERRORS_IN_A_ROW:
                 self.error = f"{self.path}: {errors} packets in a row do not decode; gave up"
                 return
+
+    def _begin_anew(self) -> None:
+        """Streams were joined, and their times begin again: what comes is later than all there was."""
+        self._anchor = self._shown_before(sys.maxsize) - 1, -sys.maxsize
+        self._since, self._pending = [], []
+        self._newest_pts = self._doubt_pts = -sys.maxsize
+        self._beat = Beat(self._beat.nominal)
 
     def _packets_of_stream(self) -> Iterator[Any]:
         """Demux, going on after errors of the container."""

@@ -134,3 +134,17 @@ def test_packets_lost_on_the_way_are_a_gap_and_shift_nothing(whole: Path) -> Non
             gaps = [set(range(gap.first_frame, gap.end_frame or FRAMES)) for gap in report.gaps]
             assert len(gaps) <= 1 and all(gap.isdisjoint(found) for gap in gaps)
             assert len(found) + sum(map(len, gaps)) >= FRAMES - 1  # if the last one is gone, nothing tells
+
+
+@pytest.mark.parametrize("whole", ["a.ts", "hevc.ts", "a.m2ts"], indirect=True)
+def test_streams_that_were_joined_lose_little_and_shift_nothing(whole: Path) -> None:
+    """Cameras write pieces that people join end to end: counters and times begin again in each."""
+    sound, _ = frames_of(whole, threads=1)
+    joined = whole.with_name(f"joined_{whole.name}")
+    joined.write_bytes(whole.read_bytes() * 3)
+    found, report = frames_of(joined, threads=1)
+    assert report.video.n_frames == 3 * FRAMES
+    assert [k for k in found if (found[k] != sound[k % FRAMES]).any()] == []
+    assert 3 * FRAMES - 20 <= len(found) <= 3 * FRAMES
+    again, other = frames_of(joined, threads=2)
+    assert sorted(again) == sorted(found) and other.gaps == report.gaps
