@@ -12,6 +12,7 @@ from hem.building import build_parts, truth_folder
 from hem.compose import entry
 from hem.config import TrainConfig, check
 from hem.data.video_truth import truth_for
+from hem.errors import HemError
 from hem.honouring import honouring
 from hem.measured import measured
 from hem.reporting.intervals import video_intervals
@@ -53,6 +54,11 @@ def main(values: dict[str, Any]) -> float | None:
 def run_experiment(config: TrainConfig, run: Path, steps: Steps, log: RunLog) -> dict[str, Any]:
     """Run every stage that is not finished, write the run directory, and return the summary."""
     started = time.monotonic()
+    if config.trainer.devices > 1:
+        raise HemError(
+            f"trainer.devices={config.trainer.devices}: a run trains on one device; start runs side by side "
+            "instead, of other seeds or detectors, each with one device to see (CUDA_VISIBLE_DEVICES)"
+        )
     if config.checkpoint is not None:
         load_checkpoint(Path(config.checkpoint))  # a wrong file is found before anything is made
     parts, skipped = build_parts(config, steps.progress, log.loggers)

@@ -163,8 +163,9 @@ def format_of(path: Path, source: str = "auto") -> str:
     by_name = {".json": "coco", ".parquet": "parquet"}.get(path.suffix.lower())
     if by_name:
         return by_name
-    first = next((line for line in _lines(path) if line.strip()), "")
-    return "mot" if first.count(",") >= 6 else "authors"
+    first, second = [*islice((line.strip() for line in _lines(path) if line.strip()), 2), "", ""][:2]
+    # a name may hold commas, but it stands above a count
+    return "mot" if first.count(",") >= 6 and not second.isdigit() else "authors"
 
 
 def read_detections(

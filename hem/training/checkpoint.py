@@ -1,5 +1,6 @@
 """Detector checkpoints that say what they hold, and load without running anything from the file."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from hem.artifacts import sha256_file, whole_file
 from hem.detectors.protocol import Detector
 from hem.errors import HemError
-from hem.instantiate import instantiate
+from hem.instantiate import instantiate, locate
 
 SCHEMA = "hem/checkpoint/1"
 
@@ -69,6 +70,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"checkpoint {path} was not written by hem; to start from weights of another program, "
             "give them as detector.weights=FILE together with the detector's configuration"
         )
+    if missing := sorted({"detector", "class_names", "state_dict", "made_by"} - set(document)):
+        raise HemError(f"checkpoint {path} is damaged or of another version: it lacks {missing}")
     return Checkpoint(
         detector=document["detector"],
         class_names=tuple(document["class_names"]),
@@ -95,6 +98,7 @@ def detector_from(checkpoint: Checkpoint, path: Path, class_names: tuple[str, ..
             f"{list(class_names)}; choose a checkpoint of these classes, or train one (checkpoint=null)"
         )
     config = untrained(checkpoint.detector)
+    _refuse_code(config, path)
     detector = instantiate(config, "checkpoint.detector", Detector, class_names=checkpoint.class_names)
     try:
         detector.load_state_dict(checkpoint.state)
@@ -104,6 +108,23 @@ def detector_from(checkpoint: Checkpoint, path: Path, class_names: tuple[str, ..
             f"checkpoint {path}: its weights do not fit its detector: {lines[-1].strip()}"
         ) from None
     return detector.eval()
+
+
+def _refuse_code(config: Mapping[str, Any], path: Path) -> None:
+    """Let a file name the class of its detector, and nothing else that would be called."""
+
+    def names_code(value: object) -> bool:
+        if isinstance(value, Mapping):
+            return "_target_" in value or any(map(names_code, value.values()))
+        return isinstance(value, list | tuple) and any(map(names_code, value))
+
+    nested = sorted(name for name, value in config.items() if names_code(value))
+    if nested:
+        raise HemError(f"checkpoint {path} names code to be called in {nested}; no checkpoint of hem does")
+    target = str(config.get("_target_"))
+    found = locate(target, "checkpoint.detector", Detector)
+    if not (inspect.isclass(found) and issubclass(found, Detector)):
+        raise HemError(f"checkpoint {path}: {target} is no detector")
 
 
 def untrained(config: Mapping[str, Any]) -> dict[str, Any]:

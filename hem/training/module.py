@@ -72,7 +72,8 @@ class DetectionModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Sequence[LabelledImage], batch_idx: int) -> None:
         """Fix the random draws of this step, and freeze or free the backbone."""
         # not the epoch: right after a resume at an epoch's end Lightning still counts the old one
-        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 1_000_003 + batch_idx)
+        step_seed = (self.seed * 1_000_003 + self.global_step) * 1_000_003 + batch_idx
+        torch.manual_seed(step_seed % 2**63)  # a date as a seed would leave the range
         if self.freeze_backbone_steps:
             frozen = self.global_step < self.freeze_backbone_steps
             for name, parameter in self.detector.named_parameters():

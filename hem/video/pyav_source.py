@@ -171,9 +171,9 @@ class PyavReader(FrameReader):
         errors, suspect = 0, False
         for packet in self._packets_of_stream():
             self._packets += bool(packet.size)
-            if self._doubt is not None and packet.is_keyframe and packet.pts is not None:
-                if packet.pts < self._newest_pts:
-                    self._begin_anew()
+            restarts = packet.is_keyframe and packet.pts is not None and packet.pts < self._newest_pts
+            if self._doubt is not None and restarts:
+                self._begin_anew()
             # packets cut away by an edit list are never shown
             if packet.size and not packet.is_discard and packet.pts is not None:
                 heapq.heappush(self._pending, (packet.pts, self._packets))

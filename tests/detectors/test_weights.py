@@ -1,5 +1,6 @@
 """Weights from other places, and what is said when they do not fit."""
 
+import os
 import pickle
 
 import pytest
@@ -73,12 +74,13 @@ def test_files_that_cannot_be_read(tiny, tmp_path):
 
     class Code:
         def __reduce__(self):
-            return (print, ("executed",))
+            return (os.mkdir, (str(tmp_path / "executed"),))
 
     with (tmp_path / "code.pth").open("wb") as stream:
         pickle.dump({"x": Code()}, stream)
     with pytest.raises(HemError, match=r"code\.pth"):
         detector.load_weights(tmp_path / "code.pth")
+    assert not (tmp_path / "executed").exists()
     torch.save(detector.net.state_dict(), tmp_path / "plain.pth")
     with pytest.raises(HemError, match="does not say which detector"):
         load_detector(tmp_path / "plain.pth")

@@ -135,3 +135,8 @@ def test_parquet_is_taken_for_the_video_that_it_is_given_for(tmp_path):
     back = read_detections(tmp_path / "d.parquet", VideoInfo("other"))
     assert back.video == VideoInfo("other")
     np.testing.assert_array_equal(back.boxes_xyxy, found.boxes_xyxy)
+
+
+def test_a_name_with_commas_stands_above_a_count(tmp_path):
+    found = read_detections(written(tmp_path, "a,b,c,d,e,f,0\n1\n1 2 3 4 0.5\n"), VIDEO)
+    assert found.n_frames == 1 and found.scores.tolist() == [0.5]
