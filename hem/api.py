@@ -165,7 +165,8 @@ def mine_videos(
 
 def _check_sources(preset: Preset, detector: "Detector | None", detections: Path | None) -> None:
     if (detector is None) == (detections is None):
-        raise HemError("mining needs either a detector (checkpoint=) or detections=, not both")
+        given = "both were given" if detections is not None else "neither was given"
+        raise HemError(f"mining needs a detector (checkpoint=) or detections=, and {given}")
     if detector is None and isinstance(preset, Elicited):
         raise HemError(
             "mining=elicited asks a detector about disturbed frames, and given detections cannot be asked: "

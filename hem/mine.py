@@ -32,6 +32,10 @@ def main(values: dict[str, Any]) -> None:
     config = check(MineConfig, values)
     preset = instantiate(config.mining, "mining", Preset)
     output = Path(config.output_dir)
+    if (output / "stages.json").exists():
+        raise HemError(
+            f"{output} holds a run of hem.train, whose examples would be lost: give another output_dir"
+        )
     with Steps() as steps:
         if config.evidence is not None:
             _refuse_sources(config)

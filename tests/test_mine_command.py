@@ -209,3 +209,18 @@ def test_an_empty_file_of_detections_is_named(world, run, text):
     assert run(*given(world, "detections_format=mot"))[0] == 0  # no frame has a box
     status, said = run(f"videos={world / 'clip.mp4'}", f"detections={Path('/nothing.txt')}")
     assert status == 2 and "detections=/nothing.txt is not there" in said
+
+
+def test_a_run_of_training_is_not_written_over(world, run):
+    (world / "out").mkdir()
+    (world / "out" / "stages.json").write_text("{}")
+    status, said = run(*given(world))
+    assert status == 2 and "holds a run of hem.train" in said
+    assert [path.name for path in (world / "out").iterdir()] == ["stages.json"]
+
+
+def test_what_is_missing_or_too_much_is_said(world, run):
+    status, said = run(f"videos={world / 'clip.mp4'}")
+    assert status == 2 and "neither was given" in said
+    status, said = run(f"videos={world / 'clip.mp4'}", f"checkpoint={world}")
+    assert status == 2 and "is a folder" in said

@@ -30,7 +30,7 @@ class WrappedDetector(Detector):
         score_range: lowest and highest score it can give.
 
     Raises:
-        HemError: if ``name`` or ``class_names`` is empty.
+        HemError: if ``name`` or ``class_names`` is empty, or ``class_names`` one text.
     """
 
     family = "wrapped"
@@ -44,8 +44,8 @@ class WrappedDetector(Detector):
         name: str,
         score_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
-        if not name or not class_names:
-            raise HemError("a wrapped detector needs a name and class_names")
+        if not name or not class_names or isinstance(class_names, str):
+            raise HemError("a wrapped detector needs a name and class_names, a list of texts")
         net = detect if isinstance(detect, nn.Module) else nn.Module()
         super().__init__(net, class_names, {"name": name, "class_names": list(class_names)})
         self._call = detect
@@ -97,7 +97,16 @@ class WrappedDetector(Detector):
                 f"detector {name}: {len(boxes)} boxes, {len(scores)} scores and {len(labels)} labels "
                 "of one image"
             )
-        highest = int(labels.max()) if len(labels) else 0
+        if not bool(torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
+            raise HemError(f"detector {name}: a box or score of one image is not finite")
+        if bool((boxes[:, 2:] < boxes[:, :2]).any()):
+            raise HemError(
+                f"detector {name}: a box ends before it begins; boxes are left, top, right, bottom, "
+                "not left, top, width, height"
+            )
+        lowest, highest = (int(labels.min()), int(labels.max())) if len(labels) else (1, 0)
+        if lowest < 1:
+            raise HemError(f"detector {name}: label {lowest}; labels begin at 1, the first of class_names")
         if highest > len(self.class_names):
             raise HemError(f"detector {name}: label {highest}, but class_names has {len(self.class_names)}")
         return dict(zip(_FIELDS, (boxes, scores, labels), strict=True))

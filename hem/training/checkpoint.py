@@ -57,6 +57,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         HemError: if the file is absent, damaged, or was not written by hem.
     """
+    if path.is_dir():
+        raise HemError(f"checkpoint {path} is a folder; a run names its checkpoints in stages.json: give one")
     if not path.is_file():
         raise HemError(f"checkpoint {path} is not there")
     try:

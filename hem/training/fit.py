@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -144,7 +145,14 @@ def _fit(trainer: pl.Trainer, module: DetectionModule, data: LabelledReplayData,
         warnings.filterwarnings("ignore", message=".*isn't a stateful.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        except SystemExit as ended:  # Lightning's answer to an interrupt, which it then ignores for good
+            if type(ended) is not SystemExit or handler is None:
+                raise
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
 
 
 def batches_per_epoch(stage: StageConfig, settings: TrainerConfig) -> int:

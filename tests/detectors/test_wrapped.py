@@ -65,6 +65,10 @@ def test_a_torchvision_network_is_asked_as_it_is():
         ([{"scores": []}], "with boxes and scores"),
         ([{"boxes": [[0, 0, 1, 1]], "scores": []}], "1 boxes, 0 scores"),
         ([{"boxes": [[0, 0, 1, 1]], "scores": [1.0], "labels": [3]}], "label 3, but class_names has 2"),
+        ([{"boxes": [[0, 0, 1, 1]], "scores": [1.0], "labels": [0]}], "label 0; labels begin at 1"),
+        ([{"boxes": [[0, 0, 1, 1]], "scores": [float("nan")]}], "not finite"),
+        ([{"boxes": [[0, 0, float("inf"), 1]], "scores": [1.0]}], "not finite"),
+        ([{"boxes": [[50, 50, 20, 90]], "scores": [1.0]}], "ends before it begins"),
     ],
 )
 def test_a_wrong_answer_is_named(answer, words):
@@ -87,3 +91,5 @@ def test_it_does_not_train_and_needs_a_name():
         wrap(bright)([FRAME], [])
     with pytest.raises(HemError, match="name"):
         wrap(bright, name="")
+    with pytest.raises(HemError, match="a list of texts"):
+        WrappedDetector(bright, class_names="person", name="test")

@@ -1,5 +1,6 @@
-"""What a file names is not called, and a damaged file says what to do."""
+"""What a file names is not called, and what ends training early says what to do."""
 
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import torch
 
 from hem.detectors.retinanet import RetinaNet
 from hem.errors import HemError
+from hem.signals import Terminated
 from hem.training.checkpoint import detector_from, load_checkpoint, save_checkpoint
 from hem.training.fit import _fit
 from hem.training.module import DetectionModule
@@ -65,6 +67,26 @@ def test_a_damaged_resume_point_says_what_to_do(tmp_path: Path) -> None:
     resume.write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(HemError, match=r"resume\.ckpt is damaged .* remove it"):
         _fit(None, None, None, resume)  # type: ignore[arg-type]
+
+
+def test_an_interrupt_stays_one() -> None:
+    """Lightning answers it by exiting with 1 and by ignoring every later one."""
+    handler = signal.getsignal(signal.SIGINT)
+
+    class Trainer:
+        def __init__(self, ended: SystemExit) -> None:
+            self.ended = ended
+
+        def fit(self, *args: object, **settings: object) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise self.ended
+
+    with pytest.raises(KeyboardInterrupt):
+        _fit(Trainer(SystemExit(1)), None, None, None)  # type: ignore[arg-type]
+    assert signal.getsignal(signal.SIGINT) is handler
+    with pytest.raises(Terminated):
+        _fit(Trainer(Terminated()), None, None, None)  # type: ignore[arg-type]
+    signal.signal(signal.SIGINT, handler)
 
 
 def test_any_seed_will_do() -> None:
