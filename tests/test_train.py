@@ -90,7 +90,7 @@ def test_the_loop_is_whole_repeatable_and_shared(tmp_path: Path, worlds: Path) -
 
 def test_a_killed_run_goes_on_after_its_last_finished_stage(tmp_path: Path, worlds: Path) -> None:
     store = tmp_path / "store"
-    arguments = command(tmp_path / "run", store, worlds, "trainer.baseline.steps=400")
+    arguments = command(tmp_path / "run", store, worlds, "trainer.baseline.steps=4000")
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     deadline = time.monotonic() + 200
     while not all(
