@@ -25,14 +25,23 @@ def header_of(detections: VideoDetections) -> dict[str, Any]:
     }
 
 
-def from_columns(columns: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> VideoDetections:
+def from_columns(columns: Mapping[str, np.ndarray], header: Mapping[str, Any], path: Path) -> VideoDetections:
     """Build a VideoDetections from columns and the header that header_of made.
 
     Raises:
-        KeyError, TypeError, ValueError, IndexError, AttributeError: for what another program left out or
-            wrote otherwise; see load_detections.
-        HemError: for boxes, scores or labels that cannot be.
+        HemError: naming ``path``, for what is missing, of another kind, or cannot be.
     """
+    try:
+        return _built(columns, header)
+    except HemError as error:
+        raise HemError(f"{path}: {error}") from None
+    except KeyError as error:  # as another program may write it
+        raise HemError(f"{path} lacks {error}: see docs/formats.md, Detections") from None
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise HemError(f"{path} does not fit docs/formats.md, Detections: {error}") from None
+
+
+def _built(columns: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> VideoDetections:
     for name, kind in (("frame_index", "iu"), ("labels", "iu"), ("scores", "iuf"), ("boxes_xyxy", "iuf")):
         if columns[name].dtype.kind not in kind:
             wanted = "whole numbers, without nulls" if kind == "iu" else "numbers"
@@ -87,15 +96,7 @@ def load_detections(path: Path) -> VideoDetections:
     Raises:
         HemError: if the file is absent, damaged or of another schema, or lacks something.
     """
-    columns, header = read_table(path, "detections")
-    try:
-        return from_columns(columns, header)
-    except HemError as error:
-        raise HemError(f"{path}: {error}") from None
-    except KeyError as error:  # as another program may write it
-        raise HemError(f"{path} lacks {error}: see docs/formats.md, Detections") from None
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise HemError(f"{path} does not fit docs/formats.md, Detections: {error}") from None
+    return from_columns(*read_table(path, "detections"), path)
 
 
 def load_header(path: Path) -> dict[str, Any]:

@@ -69,7 +69,9 @@ def load_evidence(directory: Path) -> Evidence:
     if missing:
         raise HemError(f"{directory} is not evidence of one video: it lacks {missing[0]}.parquet")
     flags, header = read_table(directory / "frames.parquet", "evidence_frames")
-    detections = from_columns(*_of_pass(directory, "detections", "detections", header))
+    detections = from_columns(
+        *_of_pass(directory, "detections", "detections", header), directory / "detections.parquet"
+    )
     near, _ = _of_pass(directory, "neighbours", "evidence_neighbours", header)
     answers, _ = _of_pass(directory, "responses", "evidence_responses", header)
     if digest_of(header["collected"]) != header["made_by"]["collect"]:

@@ -4,7 +4,6 @@ Source: Jin et al., "Unsupervised Hard Example Mining from Videos for Improved O
 ECCV 2018 (arXiv 1808.04285), and the mining program published for its COCO experiments.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from hem.errors import HemError
 from hem.mining.index import index_of, within
 from hem.mining.table import NEGATIVE, PSEUDO, MinedTable, detection_table
+from hem.mining.thresholds import require_numbers
 from hem.ops.boxes import area_inclusive, overlapping_places, paired_iou_inclusive
 from hem.ops.isolation import Pairs, any_of, overlapping_pairs
 from hem.structures import HardExample, VideoDetections
@@ -63,9 +63,7 @@ class PaperThresholds:
     def __post_init__(self) -> None:
         if self.window < 1:
             raise HemError(f"mining.window must be >= 1 frame, got {self.window}")
-        for name in ("score_threshold", "max_score", "ncc_threshold"):
-            if math.isnan(getattr(self, name)):
-                raise HemError(f"mining.{name} must be a number, got nan")
+        require_numbers(self)
         for name in ("search_margin", "border_margin", "min_area", "iou_threshold", "max_frames"):
             if not getattr(self, name) >= 0:
                 raise HemError(f"mining.{name} must be >= 0, got {getattr(self, name)}")

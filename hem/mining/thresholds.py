@@ -74,7 +74,7 @@ class TemporalThresholds:
     ignore_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        _numbers(self)
+        require_numbers(self)
         for name in ("window", "min_window", "min_track"):
             _require(name, getattr(self, name) >= 1, ">= 1", self)
         for name in ("max_gap", "window_s", "border", "min_side", "score_weight", "inside_weight"):
@@ -163,7 +163,7 @@ class ElicitedThresholds:
     refine_boxes: bool = True
 
     def __post_init__(self) -> None:
-        _numbers(self)
+        require_numbers(self)
         _require("min_variants", self.min_variants >= 1, ">= 1", self)
         _require("min_track", self.min_track >= 1, ">= 1", self)
         _require("support_weight", self.support_weight >= 0, ">= 0", self)
@@ -215,7 +215,8 @@ def _require(name: str, holds: bool, rule: str, owner: object) -> None:
         raise HemError(f"mining.{name} must be {rule}, got {getattr(owner, name)}")
 
 
-def _numbers(owner: object) -> None:
+def require_numbers(owner: object) -> None:
+    """Raise HemError for a threshold that is NaN: no comparison with it holds."""
     for item in fields(owner):  # type: ignore[arg-type]
         value = getattr(owner, item.name)
         _require(item.name, not (isinstance(value, float) and math.isnan(value)), "a number", owner)
