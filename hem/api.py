@@ -11,9 +11,10 @@ import numpy as np
 
 from hem import settings as shipped
 from hem.artifacts import save_coco, save_examples, write_json
-from hem.artifacts.evidence import StoredEvidence, load_evidence
+from hem.artifacts.evidence import StoredEvidence
 from hem.artifacts.examples import names_up_to
 from hem.artifacts.rulings import gather_rulings
+from hem.asked import AnyPath, SomeVideos, detector_of, preset_of, videos_of
 from hem.config import VideoConfig
 from hem.errors import HemError
 from hem.given import Say, digest_of_file, evidence_from, file_for, paper_alone
@@ -21,11 +22,12 @@ from hem.mining.presets import Elicited, Paper, Preset
 from hem.mining.run import NO_CALIBRATION
 from hem.mining.score_scale import ScoreScale
 from hem.ops.rulings import honour
+from hem.stored import collected_with, exactly_for, refuse_other_pass
 from hem.structures import FrameGap, HardExample, Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import counts_of
 from hem.training.calibration import load_scale
-from hem.training.evidence_pass import folder_of, run_pass
+from hem.training.evidence_pass import run_pass
 from hem.training.videos import Videos
 from hem.video.manifest import SkippedVideo
 
@@ -33,11 +35,6 @@ if TYPE_CHECKING:
     from hem.detectors.protocol import Detector
 
 EVIDENCE = "evidence"
-_COLLECT = ("floor_score", "box_margin", "match_side", "variants", "elicit_share", "still_s")
-_MOST = ("window", "max_gap")
-_RANGES = ("score_threshold", "neighbour_threshold", "iou_threshold")
-_PAPER_RANGES = ("paper_score_threshold", "paper_iou_threshold")
-_PAPER_LEAST = ("paper_min_area", "paper_border_margin")
 
 
 @dataclass(frozen=True)
@@ -59,50 +56,21 @@ class MiningResult:
     seconds: Mapping[str, float]
 
 
-def exactly_for(preset: Preset, collect: CollectSettings) -> CollectSettings:
-    """Return settings that answer `paper` alone, with the least matching; other presets keep ``collect``.
-
-    Without ``collect.search_margin`` they answer that one preset; with it, every `paper` query in the
-    ranges of ``collect`` too.
-    """
-    if not isinstance(preset, Paper):
-        return collect
-    wide = collect.search_margin is not None
-    score, iou = preset.score_threshold, preset.iou_threshold
-    scores = (*collect.paper_score_threshold, score) if wide else (score,)
-    ious = (*collect.paper_iou_threshold, iou) if wide else (iou,)
-    areas = (collect.paper_min_area, preset.min_area) if wide else (preset.min_area,)
-    borders = (collect.paper_border_margin, preset.border_margin) if wide else (preset.border_margin,)
-    return replace(
-        collect,
-        search_margin=preset.search_margin,
-        box_margin=None,
-        variants=(),
-        max_gap=0,
-        window=max(preset.window, collect.window if wide else 1),
-        paper_score_threshold=(min(scores), max(scores)),
-        paper_iou_threshold=(min(ious), max(ious)),
-        paper_min_area=min(areas),
-        paper_border_margin=min(borders),
-    )
-
-
 def mine_videos(
-    videos: Sequence[VideoInfo],
-    preset: Preset,
+    videos: SomeVideos,
+    preset: Preset | str = "hem",
     *,
-    detector: "Detector | None" = None,
-    detections: Path | None = None,
+    detector: "Detector | AnyPath | None" = None,
+    detections: AnyPath | None = None,
     detections_format: str = "auto",
-    class_names: tuple[str, ...] = (),
+    class_names: Sequence[str] = (),
     collect: CollectSettings | None = None,
     video: VideoConfig | None = None,
-    output_dir: Path,
+    output_dir: AnyPath,
     seed: int = 0,
     say: Say | None = None,
-    verdicts: Sequence[Path] = (),
-    calibration: Path | None = None,
-    skipped: Sequence[SkippedVideo] = (),
+    verdicts: Sequence[AnyPath] = (),
+    calibration: AnyPath | None = None,
 ) -> MiningResult:
     """Mine videos with a detector, or from detections that any other program made.
 
@@ -112,12 +80,13 @@ def mine_videos(
     ``hard_examples.parquet`` are written beside it.
 
     Args:
-        videos: from hem.video.manifest.scan_videos or frames_as_video.
-        preset: one of hem.mining.presets.
-        detector: asked for every frame; or
+        videos: a file, a folder, or several of either; what hem.video.manifest.scan_videos found in them;
+            or VideoInfos, as frames_as_video makes of a folder of images.
+        preset: a name of ``conf/mining``, or what hem.settings.preset made of it.
+        detector: asked for every frame, or the path of a checkpoint that hem trained; or
         detections: a file (one video) or a folder with one file for each video, named after it.
         detections_format: ``authors``, ``mot``, ``coco``, ``parquet`` or ``auto``.
-        class_names: of the labels in ``detections``.
+        class_names: of the labels in ``detections``, from label 1 on.
         collect: how evidence is collected; None = as the commands do (hem.settings.collect()). Where
             `paper` is asked of given detections and ``collect.search_margin`` is None, only its answer
             is worked out, which is the fastest way, and the evidence kept holds the detections without
@@ -126,19 +95,22 @@ def mine_videos(
             and removals in ``output_dir`` itself; see hem.ops.rulings.
         calibration: what the detector's scores are worth, for presets with score_scale=calibrated: a run's
             ``calibration.json``, or what hem.training.calibration.save_scale wrote.
-        skipped: videos that could not be read at all, for the summary.
 
     Raises:
         HemError: if neither or both of detector and detections are given, a video has no detections,
             ``output_dir`` holds evidence of another detector, other detections or another way to
             collect, or nothing can be read.
     """
-    _check_sources(preset, detector, detections)
-    scale = _calibration_given(preset, calibration)
+    output, preset = Path(output_dir), preset_of(preset)
+    detections, calibration = _path(detections), _path(calibration)
+    class_names = (class_names,) if isinstance(class_names, str) else tuple(class_names)
+    _check_sources(preset, detector is not None, detections is not None)
+    detector, scale = detector_of(detector), _calibration_given(preset, calibration)
     collect = collect or shipped.collect()
     settings = exactly_for(preset, collect)
-    data = Videos(videos, video or VideoConfig())
-    root = output_dir / EVIDENCE
+    found = videos_of(videos, output / "videos")
+    data = Videos(found.videos, video or VideoConfig())
+    root = output / EVIDENCE
     if detections is not None:
         # scores of other programs have no range of their own, and there is no detector to ask again
         low, anything = float("-inf"), (float("-inf"), float("inf"))
@@ -147,7 +119,7 @@ def mine_videos(
         )
     _try_out(preset, settings, scale)
     digests = _digests(data, detector, detections, detections_format)
-    _refuse_other_pass(root, data, digests, settings, preset, class_names)
+    refuse_other_pass(root, data, digests, settings, preset, class_names)
     started = time.monotonic()
     examples: Sequence[HardExample] | None = None
     if detections is not None and isinstance(preset, Paper) and collect.search_margin is None:
@@ -159,15 +131,19 @@ def mine_videos(
         evidence = evidence_from(data, detections, detections_format, class_names, settings, root, say)
     collected = time.monotonic() - started
     return _answer(
-        evidence, preset, output_dir, seed, collected, verdicts, root, calibration, examples, skipped
+        evidence, preset, output, seed, collected, verdicts, root, calibration, examples, found.skipped
     )
 
 
-def _check_sources(preset: Preset, detector: "Detector | None", detections: Path | None) -> None:
-    if (detector is None) == (detections is None):
-        given = "both were given" if detections is not None else "neither was given"
+def _path(path: AnyPath | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _check_sources(preset: Preset, detector: bool, detections: bool) -> None:
+    if detector == detections:
+        given = "both were given" if detections else "neither was given"
         raise HemError(f"mining needs a detector (checkpoint=) or detections=, and {given}")
-    if detector is None and isinstance(preset, Elicited):
+    if not detector and isinstance(preset, Elicited):
         raise HemError(
             "mining=elicited asks a detector about disturbed frames, and given detections cannot be asked: "
             "give checkpoint=, or mine with `temporal` or `hem`"
@@ -208,61 +184,14 @@ def _digests(
     return [digest_of_file(file, detections_format) for file in files]
 
 
-def _refuse_other_pass(
-    root: Path,
-    data: Videos,
-    made_by: Sequence[str],
-    settings: CollectSettings,
-    preset: Preset,
-    class_names: tuple[str, ...],
-) -> None:
-    """Raise HemError if evidence under ``root`` is not what this call would collect, or less of it."""
-    # all that `paper` asks for is checked by the query itself
-    names = () if isinstance(preset, Paper) else (*_COLLECT, *_MOST, *_RANGES)
-    for video, here in zip(data.videos, made_by, strict=True):
-        folder = folder_of(root, video, data.videos)
-        if not folder.exists():
-            continue
-        found = load_evidence(folder)
-        way_out = f"choose another output_dir, or remove {folder}"
-        if found.detector_digest not in ("", here):
-            raise HemError(
-                f"{root} holds evidence of {video.video_id} from another detector or from other "
-                f"detections: {way_out}"
-            )
-        if class_names and tuple(found.detections.class_names) != class_names:
-            raise HemError(
-                f"class_names={list(class_names)}, but {root} holds evidence of {video.video_id} with "
-                f"{list(found.detections.class_names)}: {way_out}"
-            )
-        for name in names:
-            one, other = getattr(found.collected, name), getattr(settings, name)
-            if not _covers(name, one, other):
-                raise HemError(
-                    f"collect.{name} is {other}, but {root} holds evidence of {video.video_id} that was "
-                    f"collected with {one}: {way_out}"
-                )
-
-
-def _covers(name: str, collected: Any, wanted: Any) -> bool:  # noqa: ANN401
-    """Whether evidence with one value of a collect setting holds all that another value would give."""
-    if name in _MOST:
-        return bool(collected >= wanted)
-    if name in _PAPER_LEAST:
-        return bool(collected <= wanted)
-    if name in (*_RANGES, *_PAPER_RANGES):
-        return bool(collected[0] <= wanted[0] and collected[1] >= wanted[1])
-    return bool(collected == wanted)
-
-
 def mine_evidence(
-    root: Path,
-    preset: Preset,
+    root: AnyPath,
+    preset: Preset | str,
     *,
-    output_dir: Path,
+    output_dir: AnyPath,
     seed: int = 0,
-    verdicts: Sequence[Path] = (),
-    calibration: Path | None = None,
+    verdicts: Sequence[AnyPath] = (),
+    calibration: AnyPath | None = None,
     collected: Mapping[str, Any] | None = None,
 ) -> MiningResult:
     """Answer a preset from evidence collected before; no video is touched.
@@ -276,26 +205,16 @@ def mine_evidence(
     Raises:
         HemError: if there is no evidence, it cannot answer these thresholds, or was collected otherwise.
     """
+    root, output, preset = Path(root), Path(output_dir), preset_of(preset)
+    calibration = _path(calibration)
     _calibration_given(preset, calibration)
     inner = root / EVIDENCE
     folders = sorted(path.parent for path in (inner if inner.is_dir() else root).glob("*/detections.parquet"))
     if not folders:
         raise HemError(f"evidence={root} holds no evidence; give the output_dir of an earlier mining run")
-    ids = {folder: _collected_with(folder, collected or {}).video_id for folder in folders}
+    ids = {folder: collected_with(folder, collected or {}).video_id for folder in folders}
     by_id = sorted(folders, key=lambda folder: ids[folder])
-    return _answer(StoredEvidence(by_id), preset, output_dir, seed, 0.0, verdicts, root, calibration)
-
-
-def _collected_with(folder: Path, wanted: Mapping[str, Any]) -> Evidence:
-    found = load_evidence(folder)
-    for name, value in wanted.items():
-        here = getattr(found.collected, name)
-        if not _covers(name, here, value):
-            raise HemError(
-                f"collect.{name} is {value}, but {folder} was collected with {here}: leave it out, or "
-                "collect again (videos=… into another output_dir)"
-            )
-    return found
+    return _answer(StoredEvidence(by_id), preset, output, seed, 0.0, verdicts, root, calibration)
 
 
 def _calibration_given(preset: Preset, calibration: Path | None) -> ScoreScale | None:
@@ -313,14 +232,14 @@ def _answer(
     output_dir: Path,
     seed: int,
     collected: float,
-    verdicts: Sequence[Path],
+    verdicts: Sequence[AnyPath],
     root: Path,
     calibration: Path | None = None,
     found: Sequence[HardExample] | None = None,
     skipped: Sequence[SkippedVideo] = (),
 ) -> MiningResult:
     started = time.monotonic()
-    rulings = gather_rulings(output_dir, verdicts)
+    rulings = gather_rulings(output_dir, [Path(one) for one in verdicts])
     scale = None if calibration is None else load_scale(calibration, evidence)
     mined = preset.mine(evidence, seed=seed, calibrated=scale) if found is None else found
     seen = list(map(_Seen.of, evidence))  # a loop's variable would keep one while the next is read

@@ -40,12 +40,12 @@ def main(values: dict[str, Any]) -> None:
         if config.evidence is not None:
             _refuse_sources(config)
             result = mine_evidence(
-                Path(config.evidence),
+                config.evidence,
                 preset,
                 output_dir=output,
                 seed=config.seed,
                 verdicts=paths(config.verdicts),
-                calibration=None if config.calibration is None else Path(config.calibration),
+                calibration=config.calibration,
                 collected=_asked_of_collecting(config),
             )
         else:
@@ -87,22 +87,15 @@ def _videos(config: MineConfig, output: Path, steps: Steps) -> Manifest:
 
 def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) -> MiningResult:
     collect = instantiate(config.collect, "collect", CollectSettings)
-    detector = None
     if config.checkpoint is not None:
-        # here: networks take seconds to import, which a question to evidence need not wait
-        from hem.training.checkpoint import detector_from, load_checkpoint
-        from hem.training.measure import accelerator_of
-
         keep_freed_memory()
-        path = Path(config.checkpoint)
-        detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
     found = _videos(config, output, steps)
     total = about_frames(found.videos)
     return mine_videos(
-        found.videos,
+        found,
         preset,
-        detector=detector,
-        detections=None if config.detections is None else Path(config.detections),
+        detector=config.checkpoint,
+        detections=config.detections,
         detections_format=config.detections_format,
         class_names=config.class_names,
         collect=collect,
@@ -111,8 +104,7 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
         seed=config.seed,
         say=lambda done: steps.progress("mining", done, total),
         verdicts=paths(config.verdicts),
-        calibration=None if config.calibration is None else Path(config.calibration),
-        skipped=found.skipped,
+        calibration=config.calibration,
     )
 
 

@@ -224,7 +224,7 @@ def write_slices(
         pq.ParquetWriter(temporary, whole, compression="zstd") as writer,
     ):
         for columns in slices:
-            writer.write_table(_table_of(columns).cast(whole))
+            writer.write_table(_table_of(columns, whole))
 
 
 @contextmanager
@@ -243,15 +243,18 @@ def _metadata(kind: str, version: int, header: Mapping[str, Any] | None) -> dict
     return {_HEADER: json.dumps(document, default=_plain).encode()}
 
 
-def _table_of(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
+def _table_of(columns: Mapping[str, np.ndarray | Sequence[Any]], schema: pa.Schema | None = None) -> pa.Table:
+    """Return a table; of the types of ``schema``, without Arrow's casts, which take a while to import."""
     arrays = {}
     for name, column in columns.items():
+        wanted = None if schema is None else schema.field(name).type
         if isinstance(column, np.ndarray) and column.ndim == 2:
-            flat = pa.array(np.ascontiguousarray(column).reshape(-1))
+            of_each = None if wanted is None else wanted.value_type
+            flat = pa.array(np.ascontiguousarray(column).reshape(-1), of_each)
             arrays[name] = pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
         else:
-            arrays[name] = pa.array(column)
-    return pa.table(arrays)
+            arrays[name] = pa.array(column, wanted)
+    return pa.table(arrays, schema=schema)
 
 
 def _column_of(table: pa.Table) -> np.ndarray:

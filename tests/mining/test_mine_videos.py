@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hem import api
+from hem import stored
 from hem.api import EVIDENCE, mine_evidence, mine_videos
 from hem.artifacts import evidence as evidence_files
 from hem.config import VideoConfig
@@ -145,7 +145,7 @@ def test_of_many_videos_one_lies_in_memory(world, monkeypatch):
         return found
 
     monkeypatch.setattr(evidence_files, "load_evidence", counting)
-    monkeypatch.setattr(api, "load_evidence", counting)
+    monkeypatch.setattr(stored, "load_evidence", counting)
     result = mine_evidence(world / "kept", PRESET, output_dir=world / "asked")
     assert most[0] == 1
     assert len({one.video_id for one in result.evidence}) == len(result.rows) == 3
@@ -242,7 +242,7 @@ def test_missing_detections_are_named_before_anything_is_decoded(world):
 def test_videos_that_cannot_be_read_are_in_the_summary(world):
     (world / "broken.mp4").write_bytes(b"")
     found = scan_videos(world)
-    result = mined(world, "out", found.videos, skipped=found.skipped)
+    result = mined(world, "out", found)
     assert [row["video"] for row in result.rows] == ["clip.mp4", "broken.mp4"]
     assert "is empty" in result.rows[1]["gaps"][0] and result.rows[1]["frames"] == 0
     stored = json.loads((world / "out" / "mining.json").read_text())
