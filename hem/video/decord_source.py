@@ -5,11 +5,9 @@ without bound inside ``get_batch``, and ignores rotation; so it is opened only i
 only ``next`` is called, and files it would get wrong are refused here and read by PyAV.
 """
 
-import math
 import sys
 from collections import deque
 from collections.abc import Iterator
-from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +15,7 @@ import numpy as np
 
 from hem.errors import HemError
 from hem.video.cut_off import missing_bytes
-from hem.video.packets import packet_times, sure_frames
+from hem.video.packets import increasing, packet_times, sure_frames
 from hem.video.pyav_source import probe_stream
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, ReaderUnsuited, Selection
 
@@ -57,7 +55,7 @@ class DecordReader(FrameReader):
         except Exception as error:  # decord raises its own error, RuntimeError or IndexError
             raise ReaderUnsuited(f"decord cannot open it ({_first_line(error)})") from None
         self._times = packet_times(path)  # decord's own are float32
-        if len(self._times) != len(self._video) or not _increasing(self._times):
+        if len(self._times) != len(self._video) or not increasing(self._times):
             raise ReaderUnsuited("decord's frame count or timestamps do not fit the file's packets")
 
     def frames(self) -> Iterator[RawFrame]:
@@ -97,11 +95,6 @@ def _module() -> ModuleType:
         ) from None
     decord.logging.set_level(decord.logging.FATAL)
     return decord
-
-
-def _increasing(times: list[float]) -> bool:
-    finite = all(map(math.isfinite, times))
-    return finite and all(later > earlier for earlier, later in pairwise(times))
 
 
 def _first_line(error: BaseException) -> str:

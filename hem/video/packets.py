@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from hem.errors import HemError
+from hem.video.chain import chain_of, with_breaks
 from hem.video.cut_off import missing_bytes
 
 
@@ -73,19 +75,32 @@ def claimed_frames(path: str) -> int:
 def packet_times(path: str) -> list[float]:
     """Return the timestamps in seconds of all packets that are shown, in order of presentation.
 
-    Reads the container without decoding. A packet without a timestamp gives NaN (at the end).
+    Reads the container without decoding. A packet without a timestamp gives NaN (at the end), and so does
+    each part of the file that cannot be read.
     """
     with open_container(path) as container:
         stream = video_stream(path, container)
         times = []
+        chain = chain_of(path, container.format.name, stream.id)
         try:
-            for packet in container.demux(stream):
+            for packet, breaks in with_breaks(container.demux(stream), chain):
                 if packet.size and not packet.is_discard:
                     pts, unit = packet.pts, packet.time_base
                     times.append(math.nan if pts is None or unit is None else float(pts * unit))
+                if breaks:
+                    times.append(math.nan)
         except av.FFmpegError:
             times.append(math.nan)
+        finally:
+            if chain is not None:
+                chain.close()
     return sorted(times, key=lambda time_s: (math.isnan(time_s), time_s))
+
+
+def increasing(times_s: Sequence[float]) -> bool:
+    """Whether every time is there (none is NaN) and later than the one before."""
+    finite = all(map(math.isfinite, times_s))
+    return finite and all(later > earlier for earlier, later in pairwise(times_s))
 
 
 def sure_frames(path: str) -> int:

@@ -13,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from hem.errors import HemError
+from hem.video.chain import Chain, chain_of, with_breaks
 from hem.video.cut_off import missing_bytes
 from hem.video.packets import Beat, claimed_s, open_container, rate_of, sure_frames, video_stream
 from hem.video.planar import PlanarGrey, rgb_of, suits
@@ -81,10 +82,10 @@ class PyavReader(FrameReader):
     was decoded before it came out (not in containers without times, which do not tell the order).
 
     Lost frames are numbered by the timestamps of their packets, so the frames after a gap keep their
-    true numbers; packets that are gone altogether (transport streams, Matroska) count where frames come at
-    an even rate. With several threads an error cannot be tied to its packet, so at the first one the
-    file is read again from its start by one thread: slower, for damaged files only. Numbers, times and
-    gaps are the same for any thread count, and so are the pixels of sound files. Damage that the
+    true numbers; packets that are gone altogether (see hem.video.chain; transport streams) count where
+    frames come at an even rate. With several threads an error cannot be tied to its packet, so at the
+    first one the file is read again from its start by one thread: slower, for damaged files only. Numbers,
+    times and gaps are the same for any thread count, and so are the pixels of sound files. Damage that the
     decoder does not notice gives wrong pixels, which may differ from run to run where several threads
     made them.
     """
@@ -123,6 +124,7 @@ class PyavReader(FrameReader):
         self._anchor = -1, -sys.maxsize  # number and pts of the newest frame that is certain
         self._since: list[int] = []  # pts of packets that are shown after it
         self._beat = Beat(1 / (rate_of(self._stream) * float(self._stream.time_base or 1)))
+        self._chain: Chain | None = chain_of(self.path, self._container.format.name, self._stream.id)
 
     def facts(self) -> StreamFacts:
         """Return what is known of the stream once the first frame was read."""
@@ -169,7 +171,7 @@ class PyavReader(FrameReader):
 
     def _decoded(self) -> Iterator[Any]:
         errors, suspect = 0, False
-        for packet in self._packets_of_stream():
+        for packet, breaks in with_breaks(self._packets_of_stream(), self._chain, self._ends_early):
             self._packets += bool(packet.size)
             restarts = packet.is_keyframe and packet.pts is not None and packet.pts < self._newest_pts
             if self._doubt is not None and restarts:
@@ -181,6 +183,9 @@ class PyavReader(FrameReader):
                 self._newest_pts = max(self._newest_pts, packet.pts)
             if packet.is_corrupt or suspect:
                 self._start_doubt("container: packet marked corrupt", packet.pts)
+                self._doubt_place = self._packets
+            if breaks:
+                self._start_doubt("container: a part of the file cannot be read", packet.pts)
                 self._doubt_place = self._packets
             suspect = packet.is_corrupt  # what is missing may have been the next one's
             try:
@@ -195,6 +200,23 @@ class PyavReader(FrameReader):
             if errors > _MAX_ERRORS_IN_A_ROW:
                 self.error = f"{self.path}: {errors} packets in a row do not decode; gave up"
                 return
+
+    def _ends_early(self, last: av.Packet) -> bool:
+        """Whether frames that the header tells of lie behind the last packet, where nothing can be read."""
+        if self._chain is None or self._sure < sys.maxsize:
+            return False
+        ends_s = self._ends_s(max(self._newest_pts, last.pts or 0))
+        says_s = claimed_s(self._container, self._stream)
+        if says_s <= ends_s + 0.5 / self.fps or not self._chain.broken_before(None):
+            return False
+        self.error = (
+            f"{self.path}: the file cannot be read on at {ends_s:.2f} s although its header says "
+            f"{says_s:.2f} s"
+        )
+        return True
+
+    def _ends_s(self, pts: int) -> float:
+        return max(0, pts) * float(self._stream.time_base or 0) + 1 / self.fps
 
     def _begin_anew(self) -> None:
         """Streams were joined, and their times begin again: what comes is later than all there was."""
@@ -315,8 +337,8 @@ class PyavReader(FrameReader):
         if self.error is None and self._sure < sys.maxsize:
             says_s = claimed_s(self._container, self._stream)
             claim = f"although its header says {says_s:.2f} s" if says_s else "before it is whole"
-            ends_s = max(0, self._newest_pts) * float(self._stream.time_base or 0) + 1 / self.fps
             missing = missing_bytes(self.path)
+            ends_s = self._ends_s(self._newest_pts)
             self.error = f"{self.path}: the file ends at {ends_s:.2f} s {claim} ({missing} bytes missing)"
         if self.error is not None:
             self.gaps.append(RawGap(n_frames, None, self.error))
@@ -353,6 +375,8 @@ class PyavReader(FrameReader):
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+        if self._chain is not None:
+            self._chain.close()
 
 
 class _DamagedError(Exception):

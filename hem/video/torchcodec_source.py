@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 
 from hem.errors import HemError
 from hem.video.cut_off import missing_bytes
-from hem.video.packets import packet_times, sure_frames
+from hem.video.packets import increasing, packet_times, sure_frames
 from hem.video.pyav_source import probe_stream
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, ReaderUnsuited, Selection
 
@@ -65,7 +64,7 @@ class TorchcodecReader(FrameReader):
             self._decoder: Any = decoders.VideoDecoder(path, **options)
         except (RuntimeError, ValueError) as error:
             raise ReaderUnsuited(f"torchcodec cannot open it ({str(error).splitlines()[0][:200]})") from None
-        if len(self._decoder) != len(self._times) or any(b <= a for a, b in pairwise(self._times)):
+        if len(self._decoder) != len(self._times) or not increasing(self._times):
             raise ReaderUnsuited("torchcodec's frame count does not fit the file's packets")
 
     def frames(self) -> Iterator[RawFrame]:

@@ -1,15 +1,19 @@
 """Small videos made on the spot, sound and damaged."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+from hem.structures import VideoInfo, VideoReport
+from hem.video.source import open_source
 from hem.video.writer import write_video
 
-Pixels = list[np.ndarray]
+FramesOf = Callable[..., tuple[dict[int, np.ndarray], VideoReport, dict[int, float]]]
 
 
 def picture(index: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -41,6 +45,82 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def encode() -> Callable[..., Path]:
+    """Return a function that writes pictures with any codec into any container, see _encode."""
+    return _encode
+
+
+def _encode(
+    path: Path,
+    codec: str,
+    pictures: Iterable[np.ndarray],
+    *,
+    kind: str | None = None,
+    pixels: str = "yuv420p",
+    bit_rate: int | None = None,
+    options: dict[str, str] | None = None,
+    of_container: dict[str, str] | None = None,
+    times_ms: Iterable[int] | None = None,
+    sound: str | None = None,
+) -> Path:
+    """Write uint8 (H, W, 3) pictures at 25 a second or at these times, with noise to hear beside them."""
+    pictures = list(pictures)
+    height, width = pictures[0].shape[:2]
+    try:
+        av.codec.Codec(codec, "w")
+    except av.codec.codec.UnknownCodecError:
+        pytest.skip(f"no encoder {codec} here")
+    times = [40 * k for k in range(len(pictures))] if times_ms is None else [*map(int, times_ms)]
+    with av.open(str(path), "w", format=kind, options=of_container or {}) as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        if bit_rate is not None:
+            stream.bit_rate = bit_rate
+        if times_ms is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        heard = container.add_stream(sound, rate=16000) if sound else None
+        samples = 0
+        for time_ms, pixel in zip(times, pictures, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixel), format="rgb24")
+            if times_ms is not None:
+                frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+            while heard is not None and samples < 16 * time_ms:
+                samples += _hear(container, heard, samples)
+        container.mux(stream.encode(None))
+        if heard is not None:
+            container.mux(heard.encode(None))
+    return path
+
+
+def _hear(container: Any, stream: Any, samples: int) -> int:
+    count = stream.codec_context.frame_size or 1024
+    noise = np.random.default_rng(samples).normal(0, 0.2, (1, count)).astype(np.float32)
+    frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = 16000, samples, Fraction(1, 16000)
+    wanted = av.AudioResampler(stream.codec_context.format.name, "mono", 16000)
+    for one in wanted.resample(frame):
+        container.mux(stream.encode(one))
+    return count
+
+
+@pytest.fixture
+def frames_of() -> FramesOf:
+    """Return a function: (path, **settings of open_source) -> pixels and times by number, and the report."""
+
+    def read(path: Path, **settings: Any) -> tuple[dict[int, np.ndarray], VideoReport, dict[int, float]]:
+        pixels, times = {}, {}
+        with open_source(VideoInfo(path.name, path=str(path)), **settings) as source:
+            for batch in source:
+                for row, index in enumerate(batch.frame_indices.tolist()):
+                    pixels[index] = batch.frames[row].numpy()
+                    times[index] = float(batch.times_s[row])
+        return pixels, source.report(), times
+
+    return read
 
 
 @pytest.fixture

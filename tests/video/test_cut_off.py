@@ -1,15 +1,15 @@
 """Files that end too early: what is given is whole and rightly numbered, and the end is a gap."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
-from hem.structures import VideoInfo, VideoReport
+from hem.structures import VideoReport
 from hem.video.cut_off import missing_bytes
-from hem.video.source import open_source
 
+FramesOf = Callable[..., tuple[dict[int, np.ndarray], VideoReport, dict[int, float]]]
 FRAMES = 40
 KINDS = {
     "a.mp4": ("libx264", "mp4", {"movflags": "faststart"}),
@@ -28,43 +28,24 @@ KINDS = {
 
 
 @pytest.fixture(params=KINDS)
-def whole(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def whole(request: pytest.FixtureRequest, tmp_path: Path, encode: Callable[..., Path]) -> Path:
     codec, kind, options = KINDS[request.param]
-    return written(tmp_path / request.param, codec, kind, options)
+    texture = np.random.default_rng(5).integers(0, 255, (96, 160, 3), dtype=np.uint8)
+    texture = texture.repeat(2, 0).repeat(2, 1)  # moves, so that every picture is another
+    return encode(
+        tmp_path / request.param,
+        codec,
+        (texture[k : k + 96, 2 * k : 2 * k + 128] for k in range(FRAMES)),
+        kind=kind,
+        pixels="yuvj420p" if codec == "mjpeg" else "yuv420p",
+        bit_rate=3_000_000,
+        options={"g": "10"},
+        of_container=options,
+    )
 
 
-def written(path: Path, codec: str, kind: str, options: dict[str, str]) -> Path:
-    """Write a texture that moves, in which every picture is another."""
-    rng = np.random.default_rng(5)
-    texture = rng.integers(0, 255, (96, 160, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1)
-    try:
-        av.codec.Codec(codec, "w")
-    except av.codec.codec.UnknownCodecError:
-        pytest.skip(f"no encoder {codec} here")
-    with av.open(str(path), "w", format=kind, options=options) as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.bit_rate = 128, 96, 3_000_000
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        stream.options = {"g": "10"}
-        for k in range(FRAMES):
-            picture = np.ascontiguousarray(texture[k : k + 96, 2 * k : 2 * k + 128])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def frames_of(path: Path, threads: int) -> tuple[dict[int, np.ndarray], VideoReport]:
-    with open_source(VideoInfo(path.name, path=str(path)), threads=threads) as source:
-        found = {
-            index: batch.frames[row].numpy()
-            for batch in source
-            for row, index in enumerate(batch.frame_indices.tolist())
-        }
-    return found, source.report()
-
-
-def test_wherever_a_file_is_cut_off(whole: Path) -> None:
-    sound, report = frames_of(whole, threads=1)
+def test_wherever_a_file_is_cut_off(frames_of: FramesOf, whole: Path) -> None:
+    sound, report, _ = frames_of(whole, threads=1)
     assert len(sound) == FRAMES and report.error is None and not report.gaps and not missing_bytes(str(whole))
     data = whole.read_bytes()
     most = len(data) if whole.name != "parts.mp4" else data.rindex(b"mfra")  # an index
@@ -72,22 +53,22 @@ def test_wherever_a_file_is_cut_off(whole: Path) -> None:
     lengths = []
     for size in np.random.default_rng(1).integers(most // 3, most - most // 30, 8).tolist():
         cut.write_bytes(data[: size + (size % 188 == 0) + (size % 192 == 0)])
-        found, report = frames_of(cut, threads=1)
+        found, report, _ = frames_of(cut, threads=1)
         assert sorted(found) == list(range(len(found)))
         assert [k for k in found if (found[k] != sound[k]).any()] == []
         assert report.error is not None and cut.name in report.error
         assert report.gaps[-1].end_frame is None and report.gaps[-1].first_frame >= len(found)
         assert report.video.n_frames == report.gaps[-1].first_frame
-        again, other = frames_of(cut, threads=2)
+        again, other, _ = frames_of(cut, threads=2)
         assert sorted(again) == sorted(found) and other.gaps == report.gaps
         lengths.append(len(found) * len(data) / size)
     assert np.median(lengths) > 0.8 * FRAMES  # no more is given up than must be
 
 
 @pytest.mark.parametrize("whole", ["a.mkv", "a.avi"], indirect=True)
-def test_all_is_there_if_only_the_index_behind_it_is_cut_off(whole: Path) -> None:
+def test_all_is_there_if_only_the_index_behind_it_is_cut_off(frames_of: FramesOf, whole: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:-60])
-    found, report = frames_of(whole, threads=1)
+    found, report, _ = frames_of(whole, threads=1)
     assert len(found) == FRAMES and report.error is None and not report.gaps
 
 
@@ -120,16 +101,16 @@ def test_other_files_miss_nothing(tmp_path: Path, sound_only: Path) -> None:
 
 
 @pytest.mark.parametrize("whole", ["a.ts", "hevc.ts", "a.m2ts"], indirect=True)
-def test_packets_lost_on_the_way_are_a_gap_and_shift_nothing(whole: Path) -> None:
+def test_packets_lost_on_the_way_are_a_gap_and_shift_nothing(frames_of: FramesOf, whole: Path) -> None:
     """Receivers that miss something write files that look whole but for their packets' counters."""
-    sound, _ = frames_of(whole, threads=1)
+    sound, _, _ = frames_of(whole, threads=1)
     data, width = whole.read_bytes(), 192 if whole.suffix == ".m2ts" else 188
     packets = len(data) // width
     broken = whole.with_name(f"broken_{whole.name}")
     for lost in (1, 5, 40):
         for at in np.random.default_rng(lost).integers(packets // 6, packets * 3 // 4, 6).tolist():
             broken.write_bytes(data[: at * width] + data[(at + lost) * width :])
-            found, report = frames_of(broken, threads=1)
+            found, report, _ = frames_of(broken, threads=1)
             assert [k for k in found if k not in sound or (found[k] != sound[k]).any()] == []
             gaps = [set(range(gap.first_frame, gap.end_frame or FRAMES)) for gap in report.gaps]
             assert len(gaps) <= 1 and all(gap.isdisjoint(found) for gap in gaps)
@@ -137,14 +118,14 @@ def test_packets_lost_on_the_way_are_a_gap_and_shift_nothing(whole: Path) -> Non
 
 
 @pytest.mark.parametrize("whole", ["a.ts", "hevc.ts", "a.m2ts"], indirect=True)
-def test_streams_that_were_joined_lose_little_and_shift_nothing(whole: Path) -> None:
+def test_streams_that_were_joined_lose_little_and_shift_nothing(frames_of: FramesOf, whole: Path) -> None:
     """Cameras write pieces that people join end to end: counters and times begin again in each."""
-    sound, _ = frames_of(whole, threads=1)
+    sound, _, _ = frames_of(whole, threads=1)
     joined = whole.with_name(f"joined_{whole.name}")
     joined.write_bytes(whole.read_bytes() * 3)
-    found, report = frames_of(joined, threads=1)
+    found, report, _ = frames_of(joined, threads=1)
     assert report.video.n_frames == 3 * FRAMES
     assert [k for k in found if (found[k] != sound[k % FRAMES]).any()] == []
     assert 3 * FRAMES - 20 <= len(found) <= 3 * FRAMES
-    again, other = frames_of(joined, threads=2)
+    again, other, _ = frames_of(joined, threads=2)
     assert sorted(again) == sorted(found) and other.gaps == report.gaps

@@ -17,6 +17,7 @@ from hem.video.reader import RawFrame, Selection, TimeKeeper
 from hem.video.source import open_source
 
 MakeVideo = Callable[..., Path]
+FramesOf = Callable[..., tuple[dict[int, np.ndarray], VideoReport, dict[int, float]]]
 Places = Callable[[Path], list[tuple[int, int, bool]]]
 
 SETTINGS = [
@@ -28,16 +29,6 @@ SETTINGS = [
         marks=pytest.mark.skipif(find_spec("decord") is None, reason="decord is not installed here"),
     ),
 ]
-
-
-def frames_of(path: Path, **settings: object) -> tuple[dict[int, np.ndarray], VideoReport, dict[int, float]]:
-    with open_source(VideoInfo(path.name, path=str(path)), **settings) as source:  # type: ignore[arg-type]
-        pixels, times = {}, {}
-        for batch in source:
-            for row, index in enumerate(batch.frame_indices.tolist()):
-                pixels[index] = batch.frames[row].numpy()
-                times[index] = float(batch.times_s[row])
-    return pixels, source.report(), times
 
 
 def damaged(path: Path, start: int, count: int) -> Path:
@@ -52,7 +43,11 @@ def damaged(path: Path, start: int, count: int) -> Path:
 @pytest.mark.parametrize("packet", [11, 13])  # 11: refused before the key frame 10 comes out
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_mid_file_corruption_is_a_gap_up_to_the_next_key_frame(
-    make_video: MakeVideo, packet_places: Places, settings: dict[str, object], packet: int
+    frames_of: FramesOf,
+    make_video: MakeVideo,
+    packet_places: Places,
+    settings: dict[str, object],
+    packet: int,
 ) -> None:
     path = make_video(n=40, gop=10, height=96, width=128)
     places = packet_places(path)
@@ -68,7 +63,9 @@ def test_mid_file_corruption_is_a_gap_up_to_the_next_key_frame(
     assert report.video.n_frames == 40 and report.error is None
 
 
-def test_damage_inside_a_slice_never_gives_wrong_pixels(make_video: MakeVideo, packet_places: Places) -> None:
+def test_damage_inside_a_slice_never_gives_wrong_pixels(
+    frames_of: FramesOf, make_video: MakeVideo, packet_places: Places
+) -> None:
     """A few wrong bytes in the picture data decode to garbage that looks like a frame."""
     path = make_video(n=40, gop=10, height=96, width=128)
     sound, _, _ = frames_of(path, threads=1)
@@ -87,7 +84,7 @@ def test_damage_inside_a_slice_never_gives_wrong_pixels(make_video: MakeVideo, p
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_pictures_built_on_a_corrupt_one_that_is_shown_later_are_lost_too(
-    make_video: MakeVideo, packet_places: Places, threads: int
+    frames_of: FramesOf, make_video: MakeVideo, packet_places: Places, threads: int
 ) -> None:
     path = make_video(n=40, gop=20, height=96, width=128)
     sound, _, _ = frames_of(path, threads=1)
@@ -105,7 +102,9 @@ def test_pictures_built_on_a_corrupt_one_that_is_shown_later_are_lost_too(
     assert seen
 
 
-def test_the_end_frame_changes_nothing_before_it(make_video: MakeVideo, packet_places: Places) -> None:
+def test_the_end_frame_changes_nothing_before_it(
+    frames_of: FramesOf, make_video: MakeVideo, packet_places: Places
+) -> None:
     """Frames shown before a corrupt one and built on it are lost even if reading ends with them."""
     path = make_video(n=40, gop=20, height=96, width=128)
     for packet in (22, 29):
@@ -119,6 +118,7 @@ def test_the_end_frame_changes_nothing_before_it(make_video: MakeVideo, packet_p
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_truncated_file_with_a_header_that_claims_more(
+    frames_of: FramesOf,
     make_video: MakeVideo,
     front_header: Callable[[Path], Path],
     packet_places: Places,
@@ -135,7 +135,9 @@ def test_truncated_file_with_a_header_that_claims_more(
     assert report.gaps[-1].end_frame is None and report.gaps[-1].first_frame >= len(found)
 
 
-def test_truncated_webm_whose_tracks_have_no_duration_of_their_own(make_video: MakeVideo) -> None:
+def test_truncated_webm_whose_tracks_have_no_duration_of_their_own(
+    frames_of: FramesOf, make_video: MakeVideo
+) -> None:
     """Only the whole file's duration is left, or none."""
     data = make_video("a.webm", n=40, gop=10, codec="libvpx").read_bytes()
     data = data.replace(b"DURATION", b"OTHERTAG")
@@ -150,7 +152,9 @@ def test_truncated_webm_whose_tracks_have_no_duration_of_their_own(make_video: M
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.mp4", "a.avi", "a.ts"])
 @pytest.mark.parametrize("times", ["even", "uneven"])
-def test_a_whole_file_has_no_gap(make_video: MakeVideo, tmp_path: Path, name: str, times: str) -> None:
+def test_a_whole_file_has_no_gap(
+    frames_of: FramesOf, make_video: MakeVideo, tmp_path: Path, name: str, times: str
+) -> None:
     times_s = np.cumsum(np.random.default_rng(3).uniform(0.01, 0.6, 40)).tolist()
     settings = {"times_s": times_s} if times == "uneven" and name != "a.avi" else {}
     codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
@@ -162,7 +166,9 @@ def test_a_whole_file_has_no_gap(make_video: MakeVideo, tmp_path: Path, name: st
     assert len(found) == 40 and not report.gaps and report.error is None
 
 
-def test_a_sound_track_longer_than_the_picture_is_no_damage(make_video: MakeVideo, tmp_path: Path) -> None:
+def test_a_sound_track_longer_than_the_picture_is_no_damage(
+    frames_of: FramesOf, make_video: MakeVideo, tmp_path: Path
+) -> None:
     path = _remuxed(make_video("a.mp4", n=40), tmp_path / "long.mkv", sound_s=8)
     found, report, _ = frames_of(path)
     assert len(found) == 40 and not report.gaps and report.error is None
@@ -175,7 +181,9 @@ def test_a_sound_track_longer_than_the_picture_is_no_damage(make_video: MakeVide
     assert "although its header says 1.60 s" in str(report.error)
 
 
-def test_a_live_stream_does_not_say_where_it_ends(make_video: MakeVideo, tmp_path: Path) -> None:
+def test_a_live_stream_does_not_say_where_it_ends(
+    frames_of: FramesOf, make_video: MakeVideo, tmp_path: Path
+) -> None:
     path = _remuxed(make_video("a.mp4", n=40), tmp_path / "live.mkv", options={"live": "1"})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3])
@@ -235,7 +243,7 @@ def test_what_is_no_video_is_an_error_that_names_it(
         open_source(VideoInfo("v", path=str(path)))
 
 
-def test_zero_frames(make_video: MakeVideo, packet_places: Places) -> None:
+def test_zero_frames(frames_of: FramesOf, make_video: MakeVideo, packet_places: Places) -> None:
     path = make_video(n=3)
     data = bytearray(path.read_bytes())
     for offset, size, _ in packet_places(path):
@@ -294,7 +302,7 @@ def test_frames_before_the_start_are_not_converted(make_video: MakeVideo) -> Non
 
 @pytest.mark.skipif(find_spec("decord") is None, reason="decord is not installed here")
 def test_where_decord_stops_is_not_where_the_gap_begins(
-    make_video: MakeVideo, packet_places: Places, monkeypatch: pytest.MonkeyPatch
+    frames_of: FramesOf, make_video: MakeVideo, packet_places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says that it failed some frames behind the damage, now at this one and now at that."""
     from hem.video import decord_source

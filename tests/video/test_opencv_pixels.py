@@ -1,5 +1,6 @@
 """Pictures are OpenCV's, bit for bit, whatever a file holds: `paper` compares them as its program did."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ import pytest
 from hem.video.manifest import probe
 from hem.video.source import open_source
 
+Encode = Callable[..., Path]
 KINDS = [
     ("ffv1", "yuv420p", (160, 120), {}),
     ("ffv1", "yuv420p", (161, 91), {}),
@@ -26,22 +28,10 @@ KINDS = [
 ]
 
 
-def texture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    return cv2.resize(
-        rng.integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), dtype=np.uint8), (width, height)
-    )
-
-
-def written(path: Path, codec: str, pixels: str, size: tuple[int, int], options: dict[str, str]) -> Path:
+def textures(width: int, height: int) -> list[np.ndarray]:
     rng = np.random.default_rng(4)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = *size, pixels
-        for _ in range(5):
-            frame = av.VideoFrame.from_ndarray(texture(rng, *size), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    small = (height // 6 + 2, width // 6 + 2, 3)
+    return [cv2.resize(rng.integers(0, 256, small, dtype=np.uint8), (width, height)) for _ in range(5)]
 
 
 def greys_of(path: Path, lazily: bool) -> list[np.ndarray]:
@@ -57,9 +47,9 @@ def greys_of(path: Path, lazily: bool) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(("codec", "pixels", "size", "options"), KINDS, ids=lambda v: str(v).replace(" ", ""))
 def test_grey_is_that_of_opencv(
-    tmp_path: Path, codec: str, pixels: str, size: tuple[int, int], options: dict[str, str]
+    tmp_path: Path, encode: Encode, codec: str, pixels: str, size: tuple[int, int], options: dict[str, str]
 ) -> None:
-    path = written(tmp_path / "a.mkv", codec, pixels, size, options)
+    path = encode(tmp_path / "a.mkv", codec, textures(*size), pixels=pixels, options=options)
     capture, expected = cv2.VideoCapture(str(path)), []
     while (read := capture.read())[0]:
         expected.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2GRAY))
@@ -72,11 +62,10 @@ def test_grey_is_that_of_opencv(
             np.testing.assert_array_equal(one, other)
 
 
-def test_interlaced_pictures_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_interlaced_pictures_are_taken_as_they_are(tmp_path: Path, encode: Encode) -> None:
     """OpenCV 4 does so (5 does not decode them): rows of colour belong to the rows beside them."""
-    path = written(
-        tmp_path / "a.mkv", "libx264", "yuv420p", (160, 120), {"x264-params": "tff=1:interlaced=1"}
-    )
+    options = {"x264-params": "tff=1:interlaced=1"}
+    path = encode(tmp_path / "a.mkv", "libx264", textures(160, 120), options=options)
     expected, flagged = [], 0
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
