@@ -71,6 +71,7 @@ class GuardedReader(FrameReader):
             "chunk_frames": _CHUNK_FRAMES,
             "ring_bytes": _RING_BYTES,
             "stall_s": stall_s,
+            "parent": os.getpid(),
             "sys_path": [str(Path(entry).absolute()) for entry in sys.path if entry],
         }
         self._process: subprocess.Popen[str] | None = None
@@ -191,6 +192,8 @@ class GuardedReader(FrameReader):
 def _map(path: str, shape: list[int]) -> NDArray[np.uint8]:
     with Path(path).open("rb") as stream:
         memory = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    with contextlib.suppress(OSError):  # the memory goes with the processes then, however they end
+        Path(path).unlink()
     return np.frombuffer(memory, dtype=np.uint8, count=int(np.prod(shape))).reshape(shape)
 
 

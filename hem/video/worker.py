@@ -6,7 +6,7 @@ standard input, then the number of a free slot per line; it answers on standard 
 JSON, and puts pixels into a file mapped by both sides.
 
 Orders: reader (module:class), path, fps, start_frame, end_frame, stride, only, threads, slots, ring_dir,
-chunk_frames, ring_bytes, stall_s.
+chunk_frames, ring_bytes, stall_s, parent (process number of the other side, which it does not outlive).
 Answers: ``ring`` (file, shape), ``chunk`` (slot, indices, times), ``tick`` (frame), ``found`` (gaps, notes:
 those not told yet), and one of ``done`` (n_frames, error), ``unsuited`` (reason), ``failed`` (reason, last:
 index and time of the last frame read if it was not selected, else null), ``refused`` (HemError).
@@ -16,9 +16,12 @@ import faulthandler
 import json
 import mmap
 import os
+import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,6 +40,7 @@ from hem.video.reader import (
 )
 
 _TICK_S = 1.0
+_LOOK_S = 2.0  # between looks whether the other side still lives
 
 
 class _Ring:
@@ -57,6 +61,7 @@ class _Ring:
         self.slots: NDArray[np.uint8] = np.frombuffer(memory, dtype=np.uint8).reshape(self.shape)
         self._free = list(range(order["slots"]))
         self._orders = orders
+        self._leave = partial(_leave, order["ring_dir"])
 
     def take(self) -> int:
         """Return a free slot; the process ends when the other side is gone."""
@@ -64,7 +69,7 @@ class _Ring:
             faulthandler.cancel_dump_traceback_later()  # waiting for the reader of frames is no hang
             line = self._orders.readline()
             if not line:
-                sys.exit(0)
+                self._leave()
             self._free.append(int(line))
         return self._free.pop(0)
 
@@ -160,15 +165,36 @@ def _lines() -> Iterator[TextIO]:
         yield answers
 
 
+def _leave(ring_dir: str) -> None:
+    """End at once; what the other side would have removed goes with it."""
+    shutil.rmtree(ring_dir, ignore_errors=True)
+    os._exit(0)
+
+
+def _end_with(parent: int, ring_dir: str) -> None:
+    """Leave once the other side is gone. Its ends of the pipes may live on in processes that it forked."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        _leave(ring_dir)
+
+    if hasattr(os, "fork"):  # elsewhere a process keeps the number of the one that started it
+        threading.Thread(target=look, name="hem-parent", daemon=True).start()
+
+
 def main() -> None:
     """Serve one order."""
     for answers in _lines():
-        order = json.loads(sys.stdin.readline())
+        if not (line := sys.stdin.readline()):
+            return
+        order = json.loads(line)
+        _end_with(order["parent"], order["ring_dir"])
         sys.path[:0] = [entry for entry in order["sys_path"] if entry not in sys.path]
         try:
             _Worker(order, sys.stdin, answers).run()
         except BrokenPipeError:
-            return
+            _leave(order["ring_dir"])
         finally:
             faulthandler.cancel_dump_traceback_later()
     os._exit(0)  # decoders have been seen to hang in their own clean-up

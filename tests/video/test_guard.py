@@ -1,5 +1,6 @@
 """Decoders that hang, die or give up are survived, and what was read before is kept."""
 
+import os
 import subprocess
 import sys
 import time
@@ -221,6 +222,55 @@ def test_closing_leaves_no_process_and_no_file(make_video: MakeVideo) -> None:
     assert process is not None and directory is not None and Path(directory).is_dir()
     reader.close()
     assert process.poll() is not None and not Path(directory).exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not told of their parent's end here")
+@pytest.mark.parametrize("fake", ["fakes:Long", "fakes:Sleeps"])
+def test_a_parent_that_is_killed_leaves_no_worker_and_no_file(make_video: MakeVideo, fake: str) -> None:
+    """Neither while the worker waits for room nor in a decoder that hangs, whoever else holds the pipes."""
+    code = f"""
+import os, sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from hem.video.guarded import GuardedReader
+from hem.video.reader import Selection
+reader = GuardedReader({fake!r}, {str(make_video(n=3))!r}, 25.0, Selection())
+frames = reader.frames()
+if "Long" in {fake!r}:
+    next(frames)
+else:
+    reader._start()
+if not os.fork():
+    time.sleep(25)  # holds the pipes as a worker of a loader does
+    os._exit(0)
+print(reader._process.pid, reader._directory, flush=True)
+time.sleep(25)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker, directory = parent.stdout.readline().split()
+        assert Path(directory).is_dir()
+        ring = [path.name for path in Path(directory).iterdir()]
+        assert "frames" not in ring  # mapped by both, gone with them
+        parent.kill()
+        ended = time.monotonic() + 20
+        while Path(directory).exists() and time.monotonic() < ended:
+            time.sleep(0.1)
+        assert not Path(directory).exists()
+        while _lives(int(worker)) and time.monotonic() < ended:
+            time.sleep(0.1)
+        assert not _lives(int(worker))
+        parent.stdout.close()
+
+
+def _lives(process: int) -> bool:
+    try:
+        stat = Path(f"/proc/{process}/stat")
+        if stat.exists():
+            return stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        os.kill(process, 0)
+    except OSError:
+        return False
+    return True
 
 
 def test_the_worker_starts_without_torch() -> None:
