@@ -101,6 +101,7 @@ def box_reach(stretch: Stretch, settings: CollectSettings) -> tuple[NDArray[np.i
 def is_open(stretch: Stretch) -> NDArray[np.bool_]:
     """Return bool (N,): no detection as sure lies over it (IoU > 0.5) in the frame before, or after.
 
+    Next to a repeated frame there is none: what lies behind that is not looked at.
     What the video shows is weak there, so an answer under disturbance decides more. Nothing here
     depends on the collected ranges: a budget of disturbed frames is spent alike whatever they are.
     """

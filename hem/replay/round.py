@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -36,9 +36,8 @@ from hem.replay.select import (
 from hem.replay.stored import COCO, EXAMPLES, MANIFEST, ReplayFrame, ReplayRound, load_round
 from hem.structures import HardExample, Kind, VideoInfo
 
-ReadFrames = Callable[[VideoInfo, Sequence[int]], Mapping[int, Tensor]]
+ReadFrames = Callable[[VideoInfo, Sequence[int]], Iterable[tuple[int, Tensor]]]
 ALL_KINDS = tuple(Kind)
-_READ_BYTES = 256 * 2**20  # decoded pixels held at once; bounds memory however many frames a video gives
 
 
 def write_round(
@@ -66,8 +65,8 @@ def write_round(
         round_index: >= 1.
         examples: mined boxes; a round without any is legal and holds no frame.
         videos: every video that ``examples`` name.
-        read_frames: gives the frames asked for (sorted, unique) as uint8 (3, H, W) RGB; called once
-            or a few times per video, with about 256 MiB of pixels at a time.
+        read_frames: gives the frames asked for (sorted, unique), each with its number, as uint8 (3, H, W)
+            RGB; called once per video. One is held at a time, so it had better be a generator.
         class_names: names of labels 1, 2, ….
         kinds, label_share: what the arm uses; see anchored_frames.
         caps: None = the defaults of Caps.
@@ -155,32 +154,24 @@ def _store(
     for video_id in sorted({key[0] for key in times}):
         video = videos[video_id]
         wanted = sorted(key[1] for key in times if key[0] == video_id)
-        for indices in _chunks(video, wanted):
-            images = read_frames(video, indices)
-            for index in indices:
-                key = (video_id, index)
-                if index not in images:
-                    raise HemError(
-                        f"{frame_name(key)} was mined but cannot be read again; is {video.path} whole?"
-                    )
-                image = images[index]
-                hashes[key] = difference_hash(image)
-                file = f"frames/{_folder(video_id)}/{index:06d}.{image_format}"
-                data = _encode(image, image_format, jpeg_quality)
-                (directory / file).parent.mkdir(parents=True, exist_ok=True)
-                (directory / file).write_bytes(data)
-                height, width = image.shape[-2:]
-                time_s, digest = times[key]
-                stored[key] = ReplayFrame(
-                    file, video_id, digest, index, time_s, width, height, sha256(data).hexdigest(), len(data)
-                )
+        for index, image in read_frames(video, wanted):
+            key = (video_id, index)
+            hashes[key] = difference_hash(image)
+            file = f"frames/{_folder(video_id)}/{index:06d}.{image_format}"
+            data = _encode(image, image_format, jpeg_quality)
+            (directory / file).parent.mkdir(parents=True, exist_ok=True)
+            (directory / file).write_bytes(data)
+            height, width = image.shape[-2:]
+            time_s, digest = times[key]
+            stored[key] = ReplayFrame(
+                file, video_id, digest, index, time_s, width, height, sha256(data).hexdigest(), len(data)
+            )
+        lost = [key for index in wanted if (key := (video_id, index)) not in stored]
+        if lost:
+            raise HemError(
+                f"{frame_name(lost[0])} was mined but cannot be read again; is {video.path} whole?"
+            )
     return stored, hashes
-
-
-def _chunks(video: VideoInfo, indices: Sequence[int]) -> Iterator[list[int]]:
-    size = max(1, _READ_BYTES // max(1, 3 * (video.width or 1920) * (video.height or 1080)))
-    for first in range(0, len(indices), size):
-        yield list(indices[first : first + size])
 
 
 def _folder(video_id: str) -> str:

@@ -1,6 +1,6 @@
 """Videos and how they are read: what mining needs of a data module, without Lightning."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from hem.config import VideoConfig
 from hem.structures import VideoInfo
 from hem.video.source import FrameSource, open_source
-from hem.video.stream import reread_frames
+from hem.video.stream import frames_again
 
 
 class Videos:
@@ -32,16 +32,16 @@ class Videos:
         names = ("decoder", "device", "batch_size", "guard", "stall_s")
         return {name: getattr(self.settings, name) for name in names}
 
-    def reread(self, video: VideoInfo, frame_indices: Sequence[int]) -> Mapping[int, Tensor]:
-        """Return chosen frames again, uint8 (3, H, W), the same pixels as they were mined from.
+    def reread(self, video: VideoInfo, frame_indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Yield chosen frames again with their numbers, uint8 (3, H, W), the pixels they were mined from.
 
         Decoded under the same guard as before: a file that hangs its decoder would do so again here.
 
         Raises:
-            HemError: see reread_frames.
+            HemError: see frames_again.
         """
         settings = self.settings
-        return reread_frames(
+        return frames_again(
             video,
             frame_indices,
             settings.decoder,

@@ -140,20 +140,34 @@ def reread_frames(
     stall_s: float = 30.0,
     threads: int = 0,
 ) -> dict[int, Tensor]:
-    """Return chosen frames by number, uint8 (3, H, W) on the CPU, with the pixels that a stream gave.
+    """Return chosen frames by number, uint8 (3, H, W) on the CPU; see frames_again."""
+    return dict(frames_again(video, frame_indices, decoder, guard=guard, stall_s=stall_s, threads=threads))
 
-    Reads forward from the beginning up to the last of them, converting only these: no seek, since
-    decoders miss after seeks. Duplicates are read once.
+
+def frames_again(
+    video: VideoInfo,
+    frame_indices: Collection[int],
+    decoder: Decoder = "auto",
+    *,
+    guard: Guard = "auto",
+    stall_s: float = 30.0,
+    threads: int = 0,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield chosen frames, each with its number, uint8 (3, H, W) on the CPU, as a stream gave them.
+
+    Reads forward from the beginning up to the last of them, once, converting only these: no seek, since
+    decoders miss after seeks. Duplicates are read once. However many are chosen, a few are held at a time.
 
     Raises:
-        HemError: if a number is negative, or a frame lies in a gap or beyond the end; it names both.
+        HemError: if a number is negative, before anything is read; or, behind the frames that can be read,
+            if one lies in a gap or beyond the end. It names both.
     """
     wanted = sorted(set(frame_indices))
     if not wanted:
-        return {}
+        return
     if wanted[0] < 0:
         raise HemError(f"{video.video_id}: frame numbers start at 0, got {wanted[0]}")
-    frames: dict[int, Tensor] = {}
+    read = set()
     with open_source(
         video,
         decoder,
@@ -166,10 +180,11 @@ def reread_frames(
         threads=threads,
     ) as source:
         for batch in source:
-            frames[int(batch.frame_indices[0])] = batch.frames[0].contiguous()
+            index = int(batch.frame_indices[0])
+            read.add(index)
+            yield index, batch.frames[0].contiguous()
         report = source.report()
-    lost = [index for index in wanted if index not in frames]
+    lost = [index for index in wanted if index not in read]
     if lost:
         why = report.error or "; ".join(gap.reason for gap in report.gaps) or "the video is shorter"
         raise HemError(f"{video.video_id}: frames {lost[:5]} cannot be read again ({why})")
-    return frames

@@ -1,6 +1,6 @@
 """Tiny mined sets: textured frames made from a seed, and examples on them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,8 @@ def make_image(video: str, frame: int, width: int = 64, height: int = 48) -> Ten
     return large.contiguous()
 
 
-def read_frames(video: VideoInfo, indices: Sequence[int]) -> dict[int, Tensor]:
-    return {index: make_image(video.video_id, index) for index in indices}
+def read_frames(video: VideoInfo, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    return ((index, make_image(video.video_id, index)) for index in indices)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def image() -> Callable[..., Tensor]:
 
 
 @pytest.fixture
-def reader() -> Callable[[VideoInfo, Sequence[int]], dict[int, Tensor]]:
+def reader() -> Callable[[VideoInfo, Sequence[int]], Iterator[tuple[int, Tensor]]]:
     return read_frames
 
 

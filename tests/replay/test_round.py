@@ -144,7 +144,7 @@ def test_refusals(write, example, videos, reader, tmp_path):
     with pytest.raises(HemError, match="label 3"):
         write([example(1, label=3)])
     with pytest.raises(HemError, match=r"a\.mp4#000001 was mined but cannot be read"):
-        write_round(tmp_path / "r", 1, [example(1)], videos, lambda video, indices: {}, ("cat",))
+        write_round(tmp_path / "r", 1, [example(1)], videos, lambda video, indices: (), ("cat",))
     write([example(1)])
     with pytest.raises(HemError, match="exists already"):
         write([example(1)])
@@ -188,7 +188,7 @@ def test_full_track_does_not_bar_a_frame_with_something_else(write, example):
 
 def still(video, indices):
     picture = torch.arange(64, dtype=torch.uint8).repeat(3, 48, 1) * 3
-    return {index: picture.clone() for index in indices}
+    return [(index, picture.clone()) for index in indices]
 
 
 def test_near_duplicates_keep_the_heaviest(example, videos, tmp_path):
@@ -213,9 +213,9 @@ def test_duplicate_bits_boundary(example, videos, tmp_path):
             if index == 2:
                 cells[5, 5] = 255 if index == 2 else cells[5, 5]
             pictures[index] = cells.repeat_interleave(4, 0).repeat_interleave(4, 1).repeat(3, 1, 1)
-        return pictures
+        return pictures.items()
 
-    hashes = {i: difference_hash(p) for i, p in one_cell(None, [1, 2]).items()}
+    hashes = {i: difference_hash(p) for i, p in one_cell(None, [1, 2])}
     bits = int(np.unpackbits(hashes[1] ^ hashes[2]).sum())
     assert bits == 1  # the cell's left neighbour was darker before and still is
     mined = [example(1), example(2)]
@@ -242,19 +242,21 @@ def test_caps_refuse(bad):
         Caps(**bad)
 
 
-def test_frames_are_read_in_bounded_pieces(example, tmp_path, image):
+def test_a_video_is_read_once_and_frames_are_written_as_they_come(example, tmp_path, image):
     from hem.structures import VideoInfo
 
     asked = []
 
     def spy(video, indices):
         asked.append(list(indices))
-        return {index: image("a.mp4", index) for index in indices}
+        for written, index in enumerate(indices):
+            assert len(list(tmp_path.rglob("*.png"))) == written
+            yield index, image("a.mp4", index)
 
     large = VideoInfo("a.mp4", "digest of a.mp4", width=7680, height=4320)  # 100 MB a frame
     mined = [example(f) for f in (5, 1, 3, 2, 4)]
     write_round(tmp_path / "r", 1, mined, [large], spy, ("cat",))
-    assert asked == [[1, 2], [3, 4], [5]]
+    assert asked == [[1, 2, 3, 4, 5]]
 
 
 def test_drop_by_id_turns_into_ignore(write, example):

@@ -46,7 +46,7 @@ class Miner:
         )
 
         def read(video, indices):
-            return {i: torch.full((3, 8, 8), 10 * i, dtype=torch.uint8) for i in indices}
+            return [(i, torch.full((3, 8, 8), 10 * i, dtype=torch.uint8)) for i in indices]
 
         return write_round(path, index, [example], [VIDEO], read, ("thing",))
 

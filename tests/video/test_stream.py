@@ -14,7 +14,7 @@ from hem.training.videos import Videos
 from hem.video import source
 from hem.video.manifest import scan_videos
 from hem.video.source import open_source
-from hem.video.stream import VideoStream, reread_frames, shard_videos
+from hem.video.stream import VideoStream, frames_again, reread_frames, shard_videos
 
 MakeVideo = Callable[..., Path]
 
@@ -102,7 +102,7 @@ def test_mined_frames_are_read_again_under_guard(
     video = VideoInfo("v.mp4", path=str(make_video(n=3)))
     videos = Videos([video], VideoConfig(decoder="pyav", guard="always", stall_s=1.0))
     with pytest.raises(HemError, match=r"frames \[1\] cannot be read again \(.*no frame for 1 s"):
-        videos.reread(video, [1])
+        list(videos.reread(video, [1]))
 
 
 def test_reread_gives_the_same_pixels(make_video: MakeVideo) -> None:
@@ -122,3 +122,11 @@ def test_reread_gives_the_same_pixels(make_video: MakeVideo) -> None:
         reread_frames(video, [2, 30])
     with pytest.raises(HemError, match="start at 0"):
         reread_frames(video, [-1])
+
+
+def test_frames_are_read_again_one_by_one_in_one_pass(make_video: MakeVideo) -> None:
+    video = scan_videos(make_video(n=30)).videos[0]
+    found = frames_again(video, [20, 3, 31])
+    assert [next(found)[0], next(found)[0]] == [3, 20]
+    with pytest.raises(HemError, match=r"frames \[31\] cannot be read again"):
+        next(found)
