@@ -77,7 +77,7 @@ def evidence_from(
                 gaps=partial(_gaps_behind, batches, frames, found),
                 video=video,
             )
-        save_evidence(folder, evidence)
+        save_evidence(folder, replace(evidence, pixels=data.pixels))
         done += evidence.detections.n_frames
         del evidence  # one video's in memory at a time
     collected = StoredEvidence((folder_of(root, video, data.videos), video) for video in data.videos)
@@ -122,7 +122,8 @@ def paper_alone(
             examples.append(table.taught())
             flags = np.zeros(found.n_frames, dtype=np.bool_)
             nothing = CollectSettings(floor_score=float("-inf"), search_margin=None, box_margin=None)
-            evidence = Evidence(found, flags, flags, nothing, detector_digest=digest_of_file(path, source))
+            digest = digest_of_file(path, source)
+            evidence = Evidence(found, flags, flags, nothing, detector_digest=digest, pixels=data.pixels)
             kept.append(evidence if folder.exists() else (folder, video))
             if not folder.exists():
                 save_evidence(folder, evidence)

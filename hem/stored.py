@@ -69,6 +69,11 @@ def refuse_other_pass(
                 f"{root} holds evidence of {video.video_id} from another detector or from other "
                 f"detections: {way_out}"
             )
+        if found.pixels != data.pixels:
+            raise HemError(
+                f"videos are decoded on {data.pixels} here, but {root} holds evidence of {video.video_id} "
+                f"decoded on {found.pixels}, whose pixels differ a little: set video.device, or {way_out}"
+            )
         if class_names and tuple(found.detections.class_names) != class_names:
             raise HemError(
                 f"class_names={list(class_names)}, but {root} holds evidence of {video.video_id} with "

@@ -40,6 +40,7 @@ def save_evidence(directory: Path, evidence: Evidence) -> None:
         "collected": settings,
         "detector_calls": evidence.detector_calls,
         "elicit_calls": evidence.elicit_calls,
+        "pixels": evidence.pixels,
     }
     tables = {
         "neighbours": _columns(evidence.neighbours),
@@ -91,6 +92,7 @@ def load_evidence(directory: Path) -> Evidence:
         detector_calls=int(header["detector_calls"]),
         elicit_calls=int(header["elicit_calls"]),
         change=change,
+        pixels=header.get("pixels", "cpu"),  # older evidence does not say
     )
 
 

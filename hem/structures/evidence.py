@@ -219,6 +219,7 @@ class Evidence:
         detector_digest: of the detector (or the detection file) behind the detections.
         detector_calls, elicit_calls: frames detected plainly and disturbed (the latter is bounded by
             ``collected.elicit_share`` of both together).
+        pixels: whose pixels it rests on, ``cpu`` or ``cuda``; those that a GPU decodes differ a little.
 
     Raises:
         HemError: if a length does not fit or a row points outside the video.
@@ -234,6 +235,7 @@ class Evidence:
     detector_calls: int = 0
     elicit_calls: int = 0
     change: NDArray[np.float64] | None = None
+    pixels: str = "cpu"
 
     def __post_init__(self) -> None:
         where = f"evidence of {self.detections.video.video_id}"

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -107,7 +108,7 @@ def _one(
     answers: RememberedAnswers,
 ) -> Evidence:
     with videos.source(video) as source:
-        return collect_evidence(
+        evidence = collect_evidence(
             counted(source, report),
             None,
             answers,
@@ -119,6 +120,7 @@ def _one(
             gaps=lambda: source.report().gaps,
             video=video,
         )
+    return replace(evidence, pixels=videos.pixels)
 
 
 def counted(batches: Iterable[Counted], report: Callable[[int], object]) -> Iterator[Counted]:

@@ -37,6 +37,7 @@ from hem.training.module import DetectionModule
 from hem.training.stages import StageStore
 from hem.training.video_data import VideoData
 from hem.video.manifest import about_frames
+from hem.video.source import decoded_on
 
 CHECKPOINT = "checkpoint.pt"
 EXAMPLES = "hard_examples.parquet"
@@ -112,6 +113,11 @@ class Experiment:
             "trainer": trainer,
         }
 
+    def _pixels(self) -> dict[str, str]:
+        """Return what tells stages apart whose videos are decoded on a GPU; nothing of those on the CPU."""
+        where = decoded_on(self.config.video.decoder, self.config.video.device)
+        return {} if where == "cpu" else {"pixels": where}
+
     def _baseline_key(self) -> dict[str, Any]:
         return {**self._common(), "stage": self.config.trainer.baseline.model_dump()}
 
@@ -140,6 +146,7 @@ class Experiment:
             "videos": [video.digest for video in self.parts.videos],
             "decoder": self.config.video.decoder,
             "collect": self.parts.collect.plain(),
+            **self._pixels(),
         }
 
         def work(directory: Path) -> None:
@@ -245,6 +252,7 @@ class Experiment:
             "heldout": [video.digest for video in self.parts.heldout],
             "floor_score": settings.floor_score,
             "decoder": self.config.video.decoder,
+            **self._pixels(),
         }
 
         def work(directory: Path) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hem.config import VideoConfig
 from hem.structures import VideoInfo
-from hem.video.source import FrameSource, open_source
+from hem.video.source import FrameSource, decoded_on, open_source
 from hem.video.stream import frames_again
 
 
@@ -26,6 +26,11 @@ class Videos:
     def source(self, video: VideoInfo, grey: bool = False) -> FrameSource:
         """Open one video, in colour or in grey; the caller closes it."""
         return open_source(video, **self.options(), grey=grey)
+
+    @property
+    def pixels(self) -> str:
+        """Whose pixels frames are made of, see hem.video.source.decoded_on."""
+        return decoded_on(self.settings.decoder, self.settings.device)
 
     def options(self) -> dict[str, Any]:
         """Return the settings as arguments of hem.video."""

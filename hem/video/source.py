@@ -253,6 +253,17 @@ def check_settings(decoder: str, device: str, guard: str) -> None:
     _torch_device(device)
 
 
+def decoded_on(decoder: str, device: str) -> Literal["cpu", "cuda"]:
+    """Return where ``open_source`` decodes on this machine.
+
+    All decoders give the same pixels on the CPU; a GPU's differ a little. So this names the pixels, as far
+    as they differ.
+    """
+    if device == "cpu" or decoder in ("decord", "pyav") or missing_for_cuda() is not None:
+        return "cpu"
+    return "cuda"
+
+
 def _decodes_on_gpu(decoder: str, device: str) -> bool:
     if device == "cpu" or decoder in ("decord", "pyav"):
         return False

@@ -18,6 +18,7 @@ from hem.errors import HemError
 from hem.mining.presets import Paper, Temporal
 from hem.structures import Kind
 from hem.structures.evidence import CollectSettings
+from hem.training import videos as videos_module
 from hem.video.manifest import scan_videos
 from hem.video.writer import write_video
 
@@ -226,6 +227,23 @@ def test_evidence_of_another_detector_or_another_way_to_collect_is_refused(world
         asked(world, 1, match_side=32)
     with pytest.raises(HemError, match=r"collect\.floor_score"):
         asked(world, 1, floor_score=0.2)
+
+
+def test_evidence_of_pixels_that_a_gpu_decoded_is_refused_on_the_cpu_and_the_other_way(world, monkeypatch):
+    asked(world, 1)
+    (folder,) = (world / "asked" / EVIDENCE).iterdir()
+    flags, header = evidence_files.read_table(folder / "frames.parquet", "evidence_frames")
+    assert header.pop("pixels") == "cpu"
+    evidence_files.write_table(folder / "frames.parquet", "evidence_frames", flags, header=header)
+    asked(world, 1)  # older evidence does not say
+    monkeypatch.setattr(videos_module, "decoded_on", lambda decoder, device: "cuda")
+    with pytest.raises(HemError, match=r"decoded on cuda here, but .* decoded on cpu"):
+        asked(world, 1)
+    mined(world, "gpu")
+    mined(world, "gpu")
+    monkeypatch.undo()
+    with pytest.raises(HemError, match=r"decoded on cpu here, but .* decoded on cuda"):
+        mined(world, "gpu")
 
 
 def test_missing_detections_are_named_before_anything_is_decoded(world):
