@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -69,7 +70,8 @@ def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path |
     """Find videos and look into each one.
 
     Args:
-        root: a video file; a folder, searched with all folders below it (hidden names left out);
+        root: a video file; a folder, searched with all folders below it, linked ones too (hidden names
+            left out, a folder that several paths lead to taken once);
             a UTF-8 text file (.txt, .lst) with one path a line, relative ones counted from the file's
             own folder; lines that begin with ``#`` are comments; an fsspec URL of a file or folder; or
             several of these.
@@ -179,15 +181,33 @@ def _found(root: str, cache_dir: str | Path | None) -> list[tuple[str, Path]]:
 
 def _in_folder(folder: Path) -> list[tuple[str, Path]]:
     found = []
-    for directory, names, files in os.walk(folder):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(directory) / name
+    for directory, files in _folders(folder):
+        for name in files:
+            path = directory / name
             if path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
                 found.append((path.relative_to(folder).as_posix(), path))
     if not found:
         raise HemError(f"no video in {folder}: looked for {' '.join(VIDEO_SUFFIXES)}")
     return found
+
+
+def _folders(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder from ``top`` on that is not hidden with its files; links are followed.
+
+    A folder that several paths lead to comes once, by a path without links below ``top`` where there is one.
+    """
+    waiting, seen = deque([top]), set()
+    while waiting:
+        for directory, names, files in os.walk(waiting.popleft()):
+            real = os.path.realpath(directory)
+            if real in seen:
+                names.clear()
+                continue
+            seen.add(real)
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            below = (Path(directory) / name for name in names)
+            waiting.extend(path for path in below if path.is_symlink())
+            yield Path(directory), files
 
 
 def _in_list(path: Path) -> list[tuple[str, Path]]:

@@ -26,6 +26,23 @@ def test_folder_ids_digests_and_order(tmp_path: Path, make_video: MakeVideo) -> 
     assert len(videos) == 2 and videos[0].path == str(second) and not videos.skipped
 
 
+def test_linked_folders_are_searched_and_each_folder_once(tmp_path: Path, make_video: MakeVideo) -> None:
+    for name in ("in/a/one.mp4", "out/two.mp4", "out/deep/three.mp4", "in/.hidden/four.mp4"):
+        make_video(name, n=2)
+    root = tmp_path / "in"
+    (root / "a" / "back").symlink_to(root)  # a loop
+    (root / "again").symlink_to(root / "a")
+    (root / "linked").symlink_to(tmp_path / "out")
+    (root / "seen").symlink_to(root / ".hidden")
+    (root / "twice").symlink_to(tmp_path / "out" / "deep")
+    (tmp_path / "out" / "up").symlink_to(tmp_path / "out")
+    (root / "nowhere").symlink_to(tmp_path / "absent")
+    (tmp_path / "link").symlink_to(root)
+    expected = ["a/one.mp4", "linked/deep/three.mp4", "linked/two.mp4", "seen/four.mp4"]
+    for top in (root, tmp_path / "link"):
+        assert [video.video_id for video in scan_videos(top).videos] == expected
+
+
 def test_single_file_and_several(make_video: MakeVideo) -> None:
     one, two = make_video("x/one.mp4", n=2), make_video("y/two.mp4", n=2)
     assert [video.video_id for video in scan_videos(str(one))] == ["one.mp4"]
