@@ -285,7 +285,7 @@ class _Seen:
     @classmethod
     def of(cls, evidence: Evidence) -> "_Seen":
         found = evidence.detections
-        times = found.frame_times_s[~np.isnan(found.frame_times_s)]
+        times = found.frame_times_s[found.decoded]
         row = {
             "video": found.video.video_id,
             "seconds": float(times[-1] - times[0]) if len(times) else 0.0,

@@ -89,7 +89,7 @@ def _gaps_behind(
     batches: Iterator[GreyBatch], source: FrameSource, detections: VideoDetections
 ) -> tuple[FrameGap, ...]:
     next(batches, None)  # what was read may end exactly where the detections do
-    return gaps_of(source, detections)
+    return gaps_beside(source, detections)
 
 
 def paper_alone(
@@ -181,14 +181,17 @@ def stream_video(
         for _ in batches:  # to the end: damage behind the last candidate is reported too
             pass
         times = source.times_s(detections.n_frames)
-        gaps = gaps_of(source, detections)
+        gaps = gaps_beside(source, detections)
     found = replace(detections, frame_times_s=times, gaps=gaps or detections.gaps)
-    table = some_of(table, ~np.isnan(times)[table.frame_index])  # what cannot be read cannot be shown again
+    table = some_of(table, found.decoded[table.frame_index])  # what cannot be read cannot be shown again
     return replace(table, time_s=frame_times(found)[table.frame_index]), found
 
 
-def gaps_of(source: FrameSource, detections: VideoDetections) -> tuple[FrameGap, ...]:
-    """Return what could not be decoded, and where detections and video are not of one length."""
+def gaps_beside(source: FrameSource, detections: VideoDetections) -> tuple[FrameGap, ...]:
+    """Return what of the detections' frames could not be decoded, and where their number is not the video's.
+
+    A gap of which nothing is known behind it stays open.
+    """
     report, n_frames = source.report(), detections.n_frames
     gaps = [
         gap if gap.end_frame is None else replace(gap, end_frame=min(gap.end_frame, n_frames))

@@ -26,8 +26,8 @@ from hem.training.measure import (
     accelerator_of,
     detect_stills,
     detect_to,
-    gaps_of,
     made_otherwise,
+    stored_gaps,
     targets_of,
 )
 from hem.training.videos import Videos
@@ -232,7 +232,7 @@ def detect_shown(
         steps.progress(f"detect {video.video_id}", done, total)
 
     error = detect_to(file, detector, digest, videos, video, floor_score, show)
-    gaps = gaps_of(file)
+    gaps = stored_gaps(file)
     for gap in gaps:
         steps.say(f"{video.video_id}: {gap}")
     if error and all(gap.end_frame is not None for gap in gaps):  # else the last gap has said it

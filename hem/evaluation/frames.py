@@ -103,7 +103,7 @@ def seen_frames(found: VideoDetections, truth: VideoTruth) -> NDArray[np.bool_]:
     labelled[:count] = truth.labelled_frames[:count]
     for gap in found.gaps:
         labelled[gap.first_frame : gap.end_frame] = False
-    return labelled & ~np.isnan(found.frame_times_s)
+    return labelled & found.decoded
 
 
 def minutes_of(found: VideoDetections, frames: NDArray[np.bool_]) -> float:

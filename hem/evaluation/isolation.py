@@ -32,7 +32,7 @@ def isolated_by_overlap(
     ``score_threshold`` hides weak neighbours and so calls true objects isolated that dip under it.
     """
     n_frames = detections.n_frames
-    known = ~np.isnan(detections.frame_times_s)
+    known = detections.decoded
     for gap in detections.gaps:
         known[gap.first_frame : gap.end_frame] = False
     rows = np.flatnonzero(detections.scores >= score_threshold)

@@ -51,7 +51,7 @@ def mine_random(
         return []
     identity = zlib.crc32((video.digest or video.video_id).encode())
     found = []
-    for frame in np.flatnonzero(~np.isnan(detections.frame_times_s)).tolist():
+    for frame in np.flatnonzero(detections.decoded).tolist():
         generator = np.random.default_rng([seed, identity, frame])
         taken = detections.boxes_xyxy[detections.rows_of(frame)]
         for _ in range(per_frame):
@@ -170,7 +170,7 @@ def _free_box(
 
 def _readable(detections: VideoDetections) -> NDArray[np.bool_]:
     """Return bool (N,): the detection's frame was decoded, so that it can be shown to a detector again."""
-    return ~np.isnan(detections.frame_times_s)[detections.frame_index]
+    return detections.decoded[detections.frame_index]
 
 
 def _from_rows(

@@ -105,7 +105,7 @@ class EvidenceIndex:
         self.reach = evidence.collected.reach
         """Frames on each side that anything was collected for."""
         self._window = evidence.collected.window
-        unreadable = np.isnan(evidence.detections.frame_times_s)
+        unreadable = ~evidence.detections.decoded
         after_gap = np.concatenate([[False], unreadable[:-1]]) if len(unreadable) else unreadable
         self.times_s = frame_times(evidence.detections)
         """float64 (F,): time of each frame."""

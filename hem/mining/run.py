@@ -90,7 +90,7 @@ def _pool_of(evidence: Iterable[Evidence]) -> _Pool:
 
     def of_one(item: Evidence) -> _Pool:
         found = item.detections
-        decoded = ~np.isnan(found.frame_times_s)
+        decoded = found.decoded
         # of frames that count only; a copy, unlike a view, lets go of the rest
         scores = found.scores[decoded[found.frame_index]]
         return _Pool(scores, int(decoded.sum()), found.floor_score, (item.video_id,))

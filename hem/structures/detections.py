@@ -136,6 +136,11 @@ class VideoDetections:
         """Frames of the video, those in gaps included."""
         return len(self.frame_times_s)
 
+    @property
+    def decoded(self) -> NDArray[np.bool_]:
+        """bool (F,): the frame was decoded, so that it has a time and can be looked at."""
+        return ~np.isnan(self.frame_times_s)
+
     def rows_of(self, frame_index: int) -> slice:
         """Return the rows of one frame as a slice (empty where it has none)."""
         first, end = (self.frame_index.searchsorted(index) for index in (frame_index, frame_index + 1))

@@ -121,7 +121,7 @@ def detect_to(
 
     Returns:
         What went wrong while reading, if the video could not be read to its end; None for a file that was
-        there. Which frames are lost stands in the file: see gaps_of.
+        there. Which frames are lost stands in the file: see stored_gaps.
     """
     if file.is_file():
         shutil.rmtree(notes_beside(file), ignore_errors=True)  # of a call killed at its very end
@@ -135,7 +135,7 @@ def detect_to(
     return error
 
 
-def gaps_of(file: Path) -> tuple[FrameGap, ...]:
+def stored_gaps(file: Path) -> tuple[FrameGap, ...]:
     """Return the stretches that could not be decoded when detect_to wrote a file, in order.
 
     Raises:

@@ -17,7 +17,7 @@ from hem.video.chain import Chain, chain_of, with_breaks
 from hem.video.cut_off import missing_bytes
 from hem.video.packets import Beat, claimed_s, open_container, rate_of, sure_frames, video_stream
 from hem.video.planar import PlanarGrey, rgb_of, suits
-from hem.video.reader import DecoderFailed, FrameReader, RawFrame, RawGap, Selection
+from hem.video.reader import DecoderFailed, FrameReader, RawFrame, RawGap, Selection, cut
 
 # Containers that store no presentation times: AVI gives decoding order instead, raw streams nothing.
 _WITHOUT_TIMES = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "obu", "ivf_raw"})
@@ -326,11 +326,7 @@ class PyavReader(FrameReader):
             self._next = max(self._next, counted, (by_time or 0) + 1)
             self._end_doubt(self._next)
         self.n_frames = n_frames = min(self._next, self._sure)
-        self.gaps = [
-            gap._replace(end_frame=min(gap.end_frame or 0, n_frames))
-            for gap in self.gaps
-            if gap.first_frame < n_frames
-        ]
+        self.gaps = [part for gap in self.gaps if (part := cut(gap, 0, n_frames)) is not None]
         claimed = int(self._stream.frames or 0)
         if self.error is None and claimed > max(self._packets, self._next):
             self.error = f"{self.path}: the header claims {claimed} frames, the file ends after {self._next}"

@@ -272,8 +272,8 @@ class ChainReader(FrameReader):
 
     def _take(self, reader: FrameReader, end_frame: int | None = None) -> None:
         """Carry over what the reader found (gaps only below ``end_frame``), and close it."""
-        cut = (_cut(gap, self._taken_over, end_frame) for gap in reader.gaps)
-        self.gaps.extend(gap for gap in cut if gap is not None)
+        parts = (cut(gap, self._taken_over, end_frame) for gap in reader.gaps)
+        self.gaps.extend(part for part in parts if part is not None)
         self.notes.extend(reader.notes)
         self.error, self.n_frames = reader.error, reader.n_frames
         if self.n_frames is not None:
@@ -286,8 +286,11 @@ class ChainReader(FrameReader):
             self._reader.close()
 
 
-def _cut(gap: RawGap, first_frame: int, end_frame: int | None) -> RawGap | None:
-    """Return what of a gap lies in [first_frame, end_frame); None if nothing does."""
+def cut(gap: RawGap, first_frame: int, end_frame: int | None) -> RawGap | None:
+    """Return what of a gap lies in [first_frame, end_frame); None if nothing does.
+
+    With ``end_frame`` None only its beginning is cut.
+    """
     first = max(gap.first_frame, first_frame)
     end = gap.end_frame if end_frame is None else min(end_frame, gap.end_frame or end_frame)
     return None if end is not None and end <= first else RawGap(first, end, gap.reason)

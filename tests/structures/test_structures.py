@@ -78,6 +78,10 @@ class TestVideoDetections:
         with pytest.raises(HemError, match="sorted"):
             VideoDetections(VideoInfo("v"), [1, 0], BOX * 2, [1.0, 1.0], [1, 1], np.zeros(4))  # type: ignore[arg-type]
 
+    def test_frames_that_have_a_time_were_decoded(self) -> None:
+        found = VideoDetections(VideoInfo("v"), [0], BOX, [1.0], [1], [0.0, np.nan, 0.2])  # type: ignore[arg-type]
+        assert found.decoded.tolist() == [True, False, True]
+
 
 class TestTarget:
     def test_plain_target_is_fully_labelled(self) -> None:
