@@ -161,9 +161,14 @@ class _Matroska(_File):
         return False
 
     def _is_picture(self, element: _Element) -> bool:
-        """Whether this is a block of the stream with something in it (its own head takes four bytes)."""
+        """Whether this is a block of the stream with something in it (its own head takes four bytes).
+
+        One whose name is damaged is none to FFmpeg; an element that Matroska does not know counts as such if
+        it begins as the stream's blocks do.
+        """
         size = 0 if element.end is None else element.end - element.content
-        return element.name in self._BLOCKS and size > 4 and self._track_at(element.content) == self._track
+        named = element.name in self._BLOCKS or element.name not in self._KNOWN | self._OPENED
+        return named and size > 4 and self._track_at(element.content) == self._track
 
     def _track_at(self, at: int) -> int:
         return (self._read(at, 1) or b"\0")[0]  # tracks beyond 126 take more bytes, and begin alike

@@ -100,6 +100,21 @@ def test_what_is_stepped_over_is_a_gap_and_shifts_nothing(
     assert max(lost) > 0 and np.median(lost) <= 20
 
 
+def test_a_block_whose_name_is_damaged_is_lost(make: Callable[..., Path], frames_of: FramesOf) -> None:
+    """What Matroska does not know FFmpeg steps over as it should; here it is a picture."""
+    path = make("a.mkv")
+    sound, _, _ = frames_of(path, threads=1)
+    with av.open(str(path)) as container:
+        pos = [packet.pos for packet in container.demux(video=0) if packet.size][16]
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"\xa3", pos - 9, pos)  # SimpleBlock
+    data[at] = 0xF9
+    path.write_bytes(bytes(data))
+    found, report, _ = frames_of(path, threads=1)
+    assert report.gaps and report.video.n_frames == FRAMES
+    assert [k for k in found if (found[k] != sound[k]).any()] == []
+
+
 @pytest.mark.parametrize("name", ["a.webm", "a.flv", "a.wmv"])
 def test_an_end_that_cannot_be_read_is_told(
     make: Callable[..., Path], frames_of: FramesOf, name: str
