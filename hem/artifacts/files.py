@@ -18,12 +18,27 @@ from filelock import FileLock, Timeout
 from hem.errors import HemError
 
 _HEADER = b"hem"
+_digests: dict[str, tuple[int, int, str]] = {}  # by path: length, time of change in ns, sha256
 
 
 def sha256_file(path: Path) -> str:
     """Return the sha256 of a file's content, 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_known(path: Path) -> str:
+    """Return what sha256_file returns; a file is read once in this process while size and time stay.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    status = path.stat()
+    known = (status.st_size, status.st_mtime_ns)
+    name = str(path.absolute())
+    if name not in _digests or _digests[name][:2] != known:
+        _digests[name] = (*known, sha256_file(path))
+    return _digests[name][2]
 
 
 def digest_of(value: object) -> str:

@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypedDict, Unpack
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from hem.artifacts import digest_of
+from hem.artifacts import digest_of, sha256_known
 from hem.config import Strict, check
 from hem.data.pictures import Orientation, load_rgb, size_of
 from hem.data.reading import inside
@@ -19,6 +20,7 @@ from hem.errors import HemError
 from hem.structures import LabelledImage, Target
 
 MAX_IMAGES = 20_000_000
+_READERS = 8  # files read at once for their digests; hashing and waiting leave the interpreter free
 
 
 class ReadOptions(TypedDict, total=False):
@@ -92,6 +94,7 @@ class DetectionDataset:
         self.class_names = tuple(class_names)
         self.skips = Skips()
         self._options = chosen
+        self._digest: str | None = None
         self._rules = BoxRules(
             chosen.on_bad_box, self.overhang_px, self.outside, chosen.min_box_side, chosen.max_bad_boxes
         )
@@ -226,6 +229,7 @@ class DetectionDataset:
     def subset(self, indices: Sequence[int]) -> Self:
         """Return a dataset of these images, in this order, sharing nothing that changes."""
         part = copy.copy(self)
+        part._digest = None
         part.skips = copy.deepcopy(self.skips)
         for name in ("_files", "_sizes", "_declared", "_groups", "_extras"):
             setattr(part, name, [getattr(self, name)[index] for index in indices])
@@ -236,7 +240,32 @@ class DetectionDataset:
         return part
 
     def digest(self) -> str:
-        """Return the sha256 of names, sizes, labels and boxes (not of pixels), 64 hex digits."""
+        """Return the sha256 of names, sizes, labels, boxes and what the image files hold, 64 hex digits.
+
+        Every file is read once in full in a process, as one epoch of training does, and none is decoded.
+
+        Raises:
+            HemError: if a file cannot be read and ``on_bad_image`` is ``error``.
+        """
+        if self._digest is None:
+            with ThreadPoolExecutor(_READERS) as pool:
+                contents = list(pool.map(self._content_of, self._files))
+            self._digest = digest_of([self.labels_digest(), contents])
+        return self._digest
+
+    def _content_of(self, file: str) -> str:
+        try:
+            return sha256_known(inside(self.root, file, str(self.root)))
+        except OSError as error:
+            if self._options.on_bad_image == "skip":
+                return "cannot be read"
+            raise HemError(
+                f"{self.root / file}: cannot be read ({error.strerror or error}). Replace it, or set "
+                "on_bad_image=skip"
+            ) from None
+
+    def labels_digest(self) -> str:
+        """Return the sha256 of names, sizes, labels and boxes alone, 64 hex digits; no file is read."""
         columns = (self._starts, self._boxes, self._labels, self._ignore)
         return digest_of([self.class_names, self._files, self._sizes, [c.tolist() for c in columns]])
 

@@ -52,7 +52,7 @@ def hold_back(images: LabelledImages, share: float) -> tuple[Chosen, Chosen]:
     count = len(images)
     if count < 2 or not 0 < share < 1:
         raise HemError(f"calibration.share={share} of {count} labelled images leaves nothing on one side")
-    digest = images.digest()
+    digest = getattr(images, "labels_digest", images.digest)()  # an edited picture draws no other images
     drawn = sorted(range(count), key=lambda k: hashlib.sha256(f"{digest}|{k}".encode()).digest())
     held = set(drawn[: min(max(round(share * count), 1), count - 1)])
     kept = [index for index in range(count) if index not in held]

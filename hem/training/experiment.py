@@ -25,6 +25,7 @@ from hem.training.checkpoint import detector_from, load_checkpoint, save_checkpo
 from hem.training.datamodule import Augmentation, LabelledReplayData
 from hem.training.evidence_pass import run_pass
 from hem.training.fit import batches_per_epoch, train_stage
+from hem.training.keys import with_contents
 from hem.training.measure import (
     STILLS,
     accelerator_of,
@@ -107,7 +108,7 @@ class Experiment:
             "hem": __version__,
             "torch": torch.__version__,
             "seed": self.config.seed,
-            "detector": dict(self.config.detector),
+            "detector": with_contents(self.config.detector),
             "augment": dict(self.config.augment),
             "data": self.parts.data.digest,
             "trainer": trainer,

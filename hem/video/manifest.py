@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hem.artifacts import digest_of, sha256_file, whole_file
+from hem.artifacts import digest_of, sha256_known, whole_file
 from hem.errors import HemError
 from hem.structures import VideoInfo
 from hem.video.image_folder_source import images_of, read_image
@@ -22,8 +22,6 @@ LIST_SUFFIXES = (".txt", ".lst")
 OVERLAY = ".overlay.mp4"
 """What hem.detect adds to a video's id for the file with its boxes drawn."""
 _NAMED = 5
-
-_digests: dict[tuple[str, int, int], str] = {}
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,9 @@ def probe(path: str | Path, video_id: str | None = None) -> VideoInfo:
     """
     path = Path(path)
     facts = probe_stream(str(path))
-    return VideoInfo(video_id or path.name, _digest(path), str(path), facts.width, facts.height, facts.fps)
+    return VideoInfo(
+        video_id or path.name, sha256_known(path), str(path), facts.width, facts.height, facts.fps
+    )
 
 
 def about_frames(videos: Sequence[VideoInfo]) -> int | None:
@@ -152,18 +152,9 @@ def frames_as_video(folder: str | Path, fps: float, video_id: str | None = None)
         height, width = read_image(images[0]).shape[:2]
     except HemError as error:
         raise HemError(f"{folder}: {error}") from None
-    digest = digest_of([float(fps), *([path.name, _digest(path)] for path in images)])
+    digest = digest_of([float(fps), *([path.name, sha256_known(path)] for path in images)])
     name = video_id or folder.resolve().name
     return VideoInfo(name, digest, str(folder), width, height, fps, len(images))
-
-
-def _digest(path: Path) -> str:
-    """Return the file's sha256; computed once in this process while size and time stay the same."""
-    status = path.stat()
-    key = (str(path.absolute()), status.st_size, status.st_mtime_ns)
-    if key not in _digests:
-        _digests[key] = sha256_file(path)
-    return _digests[key]
 
 
 def _found(root: str, cache_dir: str | Path | None) -> list[tuple[str, Path]]:
