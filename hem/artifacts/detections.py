@@ -1,7 +1,7 @@
 """Detections of a video as one Parquet file."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,23 @@ def load_detections(path: Path) -> VideoDetections:
         HemError: if the file is absent, damaged or of another schema, or lacks something.
     """
     return from_columns(*read_table(path, "detections"), path)
+
+
+def detections_in(path: Path, video: VideoInfo) -> VideoDetections:
+    """Load one video's detections, under the id and path that the video has now.
+
+    Raises:
+        HemError: as load_detections.
+    """
+    return named_as(load_detections(path), video)
+
+
+def named_as(found: VideoDetections, video: VideoInfo) -> VideoDetections:
+    """Return detections under the id and path of ``video``, which holds the same frames."""
+    known = found.video
+    if (known.video_id, known.path) == (video.video_id, video.path):
+        return found
+    return replace(found, video=replace(known, video_id=video.video_id, path=video.path))
 
 
 def load_header(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.artifacts.detections import from_columns, save_detections
+from hem.artifacts.detections import from_columns, named_as, save_detections
 from hem.artifacts.files import digest_of, read_table, whole_directory, write_table
 from hem.errors import HemError
 from hem.structures import VideoInfo
@@ -109,11 +109,8 @@ def _of_pass(
 def evidence_in(folder: Path, video: VideoInfo) -> Evidence:
     """Load one video's evidence, under the id and path that the video has now."""
     found = load_evidence(folder)
-    known = found.detections.video
-    if (known.video_id, known.path) == (video.video_id, video.path):
-        return found
-    named = replace(known, video_id=video.video_id, path=video.path)
-    return replace(found, detections=replace(found.detections, video=named))
+    named = named_as(found.detections, video)
+    return found if named is found.detections else replace(found, detections=named)
 
 
 class StoredEvidence(Sequence[Evidence]):

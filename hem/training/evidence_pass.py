@@ -28,16 +28,26 @@ FrameReport = Callable[[int], None]
 """Called with the frames done so far, over all videos."""
 
 
-def folder_of(root: Path, video: VideoInfo, among: Sequence[VideoInfo] = ()) -> Path:
-    """Return where one video's evidence lies.
+def name_of(video: VideoInfo, among: Sequence[VideoInfo] = (), digits: int = 16) -> str:
+    """Return what a video's results are known by: its digest, whatever the video is called.
 
     Videos may hold the same content: all but the first of those ``among`` go by their id too.
+
+    Args:
+        video: the video.
+        among: all videos of the same pass, in their order.
+        digits: of the digest.
     """
-    name = video.digest[:16]
+    name = video.digest[:digits]
     first = next((one for one in among if one.digest == video.digest), video)
     if first.video_id != video.video_id:
         name += "-" + hashlib.sha256(video.video_id.encode()).hexdigest()[:8]
-    return root / name
+    return name
+
+
+def folder_of(root: Path, video: VideoInfo, among: Sequence[VideoInfo] = ()) -> Path:
+    """Return where one video's evidence lies; see name_of."""
+    return root / name_of(video, among)
 
 
 def run_pass(

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 
 from hem import __version__
 from hem.artifacts import load_detections
+from hem.artifacts.detections import detections_in
 from hem.config import ArmConfig, StageConfig, TrainConfig
 from hem.data.bundle import DataBundle
 from hem.detectors.protocol import Detector
@@ -23,7 +24,7 @@ from hem.training.arm import ArmMining
 from hem.training.calibration import CALIBRATION, calibrate, load_scale, save_scale
 from hem.training.checkpoint import detector_from, load_checkpoint, save_checkpoint
 from hem.training.datamodule import Augmentation, LabelledReplayData
-from hem.training.evidence_pass import run_pass
+from hem.training.evidence_pass import name_of, run_pass
 from hem.training.fit import batches_per_epoch, train_stage
 from hem.training.keys import with_contents
 from hem.training.measure import (
@@ -144,7 +145,7 @@ class Experiment:
         key = {
             "hem": __version__,
             "checkpoint": checkpoint.digest,
-            "videos": [video.digest for video in self.parts.videos],
+            "videos": _names(self.parts.videos),
             "decoder": self.config.video.decoder,
             "collect": self.parts.collect.plain(),
             **self._pixels(),
@@ -250,7 +251,7 @@ class Experiment:
             "hem": __version__,
             "checkpoint": load_checkpoint(checkpoint).digest,
             "test": self.parts.data.heldout_digest,
-            "heldout": [video.digest for video in self.parts.heldout],
+            "heldout": _names(self.parts.heldout),
             "floor_score": settings.floor_score,
             "decoder": self.config.video.decoder,
             **self._pixels(),
@@ -274,7 +275,7 @@ class Experiment:
                 self.parts.progress(f"video {name}", before + done, total)
 
             for video in self.parts.heldout:
-                path = prediction_file(directory, video)
+                path = prediction_file(directory, video, self.parts.heldout)
                 detect_to(path, detector, digest, heldout, video, settings.floor_score, show)
                 before += load_detections(path).n_frames
                 show(0)
@@ -282,8 +283,9 @@ class Experiment:
         return self.store.run(f"predictions-{name}", key, work)
 
     def heldout_detections(self, folder: Path) -> list[VideoDetections]:
-        """Read an arm's detections on the held-out videos."""
-        return [load_detections(prediction_file(folder, video)) for video in self.parts.heldout]
+        """Read an arm's detections on the held-out videos, under the ids and paths these have now."""
+        heldout = self.parts.heldout
+        return [detections_in(prediction_file(folder, video, heldout), video) for video in heldout]
 
     # -- pieces ----------------------------------------------------------------------------------
 
@@ -371,9 +373,13 @@ class Experiment:
         save_checkpoint(directory / CHECKPOINT, module.detector, self.config.detector, made_by)
 
 
-def prediction_file(folder: Path, video: VideoInfo) -> Path:
-    """Return where an arm's detections on one held-out video lie."""
-    return folder / f"video-{video.digest[:16]}.parquet"
+def prediction_file(folder: Path, video: VideoInfo, among: Sequence[VideoInfo]) -> Path:
+    """Return where an arm's detections on one of the held-out videos lie."""
+    return folder / f"video-{name_of(video, among)}.parquet"
+
+
+def _names(videos: Sequence[VideoInfo]) -> list[str]:
+    return [name_of(video, videos, 64) for video in videos]
 
 
 class _Never:
