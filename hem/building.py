@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 
 from hem.compose import group_file
 from hem.config import TrainConfig
-from hem.data.bundle import DataBundle
+from hem.data.bundle import DataBundle, readable
 from hem.data.held_back import hold_back
 from hem.detectors.protocol import Detector
 from hem.errors import HemError
@@ -122,11 +122,12 @@ def build_parts(
     )
     skipped = [{"path": one.path, "reason": one.reason} for one in (*unlabelled.left_out, *heldout.left_out)]
     _refuse_leak(unlabelled.videos, heldout.videos)
+    data = replace(data, test=readable(data.test))
     data = replace(data, note=note_of_leaks(config, data, unlabelled.videos, heldout.videos))
     if any(is_calibrated(one) for one in settings.values()):
         # the test images set the figures, so the scores are judged on training images held back
         kept, held = hold_back(data.train, config.calibration.share)
-        data = replace(data, train=kept, calibration=held)
+        data = replace(data, train=kept, calibration=readable(held))
     parts = Parts(
         config=config,
         data=data,

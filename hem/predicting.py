@@ -5,7 +5,7 @@ What is written can be handed to a benchmark's own program, or to ``predictions=
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from hem.artifacts import whole_file
 from hem.config import EvaluateConfig
 from hem.data.base import DetectionDataset
-from hem.data.bundle import DataBundle, LabelledImages
+from hem.data.bundle import DataBundle, LabelledImages, readable
 from hem.data.convert import to_coco_json, to_miss_rate_json
 from hem.data.fddb import Fddb
 from hem.detectors.protocol import Detector
@@ -83,7 +83,7 @@ class Job:
         if self.config.data is None:
             raise HemError(f"checkpoint= needs +data=NAME and data.root=DIR: {why}")
         bundle: DataBundle = instantiate(self.config.data, "data", DataBundle)
-        return bundle
+        return replace(bundle, test=readable(bundle.test))
 
     def truth(self, why: str) -> Path:
         """Return ``ground_truth=``.

@@ -62,8 +62,9 @@ class DetectionDataset:
         on_bad_image: an image that is absent, damaged, or of another size than its labels say:
             ``error`` stops and names it; ``skip`` leaves it out, counted. Damage that shows only
             when pixels are decoded, after the dataset was built, makes ``dataset[i]`` give the next
-            readable image instead, counted too; ``check_images="pixels"`` finds it beforehand.
-        max_bad_images: above so many skipped images (in one process) reading stops.
+            readable image with its own labels instead, counted once; ``check_images="pixels"`` finds
+            it beforehand. What measures a detector takes ``readable()`` first, which has none.
+        max_bad_images: above so many different skipped images (in one process) reading stops.
         on_bad_box, max_bad_boxes, min_box_side: see BoxRules.
         keep_empty: keep images that have neither a box nor an ignore region.
         check_images: ``sizes`` reads an image's header where the labels give no size; ``pixels``
@@ -95,6 +96,7 @@ class DetectionDataset:
         self.skips = Skips()
         self._options = chosen
         self._digest: str | None = None
+        self._bad: set[str] = set()
         self._rules = BoxRules(
             chosen.on_bad_box, self.overhang_px, self.outside, chosen.min_box_side, chosen.max_bad_boxes
         )
@@ -151,6 +153,9 @@ class DetectionDataset:
     def _skip_image(self, error: HemError, name: str) -> None:
         if self._options.on_bad_image == "error":
             raise HemError(f"{error}. Replace it, or set on_bad_image=skip") from None
+        if name in self._bad:
+            return
+        self._bad.add(name)
         self.skips.add("bad image", name)
         if self.skips.counts["bad image"] > self._options.max_bad_images:
             raise HemError(
@@ -173,12 +178,36 @@ class DetectionDataset:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         for step in range(len(self)):
-            row = (index + step) % len(self)
-            try:
-                return self._load(row)
-            except HemError as error:
-                self._skip_image(error, self._files[row])
+            found = self._loaded((index + step) % len(self))
+            if found is not None:
+                return found
         raise HemError(f"{self.root}: no image can be read")
+
+    def _loaded(self, row: int) -> LabelledImage | None:
+        """Return one image, or None if it is bad and passed over; each is tried and counted once."""
+        if self._files[row] in self._bad:
+            return None
+        try:
+            return self._load(row)
+        except HemError as error:
+            self._skip_image(error, self._files[row])
+            return None
+
+    def readable(self) -> Self:
+        """Return the dataset without images that cannot be decoded, so that ``[i]`` is image i.
+
+        With ``on_bad_image="skip"`` every image is decoded once (some 5 ms an image); with ``error`` none
+        is, and a bad one raises when it is asked for.
+
+        Raises:
+            HemError: if more than ``max_bad_images`` are bad, or all of them.
+        """
+        if self._options.on_bad_image == "error":
+            return self
+        good = [row for row in range(len(self)) if self._loaded(row) is not None]
+        if not good:
+            raise HemError(f"{self.root}: no image can be read")
+        return self if len(good) == len(self) else self.subset(good)
 
     def _load(self, row: int) -> LabelledImage:
         path = inside(self.root, self._files[row], str(self.root))
@@ -230,7 +259,7 @@ class DetectionDataset:
         """Return a dataset of these images, in this order, sharing nothing that changes."""
         part = copy.copy(self)
         part._digest = None
-        part.skips = copy.deepcopy(self.skips)
+        part.skips, part._bad = copy.deepcopy(self.skips), set(self._bad)
         for name in ("_files", "_sizes", "_declared", "_groups", "_extras"):
             setattr(part, name, [getattr(self, name)[index] for index in indices])
         spans = [np.arange(self._starts[index], self._starts[index + 1]) for index in indices]

@@ -22,6 +22,16 @@ class LabelledImages(Protocol):
         ...
 
 
+def readable(images: LabelledImages) -> LabelledImages:
+    """Return images to measure a detector on: without those that cannot be decoded and are passed over.
+
+    Otherwise what is found in the next image would count for the labels of the bad one.
+    """
+    own = getattr(images, "readable", None)
+    found: LabelledImages = images if own is None else own()
+    return found
+
+
 @dataclass(frozen=True)
 class DataBundle:
     """Labelled data of one experiment.

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 from hem.artifacts import digest_of
+from hem.data.base import DetectionDataset
 from hem.data.bundle import LabelledImages
 from hem.errors import HemError
 from hem.structures import LabelledImage, Target
@@ -34,6 +35,15 @@ class Chosen:
         where = self.indices[index]
         found: Target = alone(where) if alone is not None else self.images[where].target
         return found
+
+    def readable(self) -> "Chosen":
+        """Return those that can be decoded; see DetectionDataset.readable."""
+        if not isinstance(self.images, DetectionDataset):
+            return self
+        chosen = self.images.subset(self.indices)
+        kept = set(chosen.readable().image_ids)
+        names = zip(self.indices, chosen.image_ids, strict=True)
+        return Chosen(self.images, [index for index, name in names if name in kept])
 
     def digest(self) -> str:
         """Return a digest of the data set and the choice."""

@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 from hem.data.base import DetectionDataset
+from hem.data.bundle import readable
 from hem.data.coco_json import CocoJson
+from hem.data.held_back import Chosen
 from hem.data.pictures import load_rgb, size_of
 from hem.data.reading import inside, number, read_text, whole_number
 from hem.data.records import RawBox, RawImage
@@ -71,11 +73,40 @@ def test_damaged_image_is_named_or_passed_over(fake):
     data = CocoJson(root, on_bad_image="skip")
     assert data[1].image_id == "train2017/2.jpg", "the next readable one, with its own labels"
     assert data[1].target.name == "train2017/2.jpg"
-    assert data.skips.counts["bad image"] == 2
+    assert data.skips.counts["bad image"] == 1, "one image, however often it is met"
     checked = CocoJson(root, on_bad_image="skip", check_images="pixels")
     assert checked.image_ids == ("train2017/0.jpg", "train2017/2.jpg")
     with pytest.raises(HemError, match="max_bad_images=0"):
         CocoJson(root, on_bad_image="skip", check_images="pixels", max_bad_images=0)
+
+
+def test_a_bad_image_that_is_met_again_is_no_other_one(fake):
+    root = fake("coco")
+    path = root / "train2017/1.jpg"
+    path.write_bytes(path.read_bytes()[:-60])
+    data = CocoJson(root, on_bad_image="skip", max_bad_images=1)
+    for _ in range(3):
+        assert data[1].image_id == "train2017/2.jpg"
+    (root / "train2017/2.jpg").write_bytes(b"")
+    with pytest.raises(HemError, match="max_bad_images=1"):
+        data[2]
+
+
+def test_only_what_can_be_decoded_is_measured_on(fake):
+    root = fake("coco")
+    assert (whole := CocoJson(root, on_bad_image="skip")).readable() is whole
+    path = root / "train2017/1.jpg"
+    path.write_bytes(path.read_bytes()[:-60])
+    data = CocoJson(root, on_bad_image="skip").readable()
+    assert data.image_ids == ("train2017/0.jpg", "train2017/2.jpg")
+    for index, name in enumerate(data.image_ids):
+        assert data[index].image_id == data.target(index).name == name
+    assert data.skips.counts["bad image"] == 1
+    assert len(CocoJson(root).readable()) == 3  # on_bad_image=error: it raises when it is asked for
+    held = readable(Chosen(CocoJson(root, on_bad_image="skip"), (1, 2)))
+    assert held.indices == (2,) and held[0].image_id == held.target(0).name == "train2017/2.jpg"
+    with pytest.raises(HemError, match="no image can be read"):
+        CocoJson(root, on_bad_image="skip").subset([1]).readable()
 
 
 def test_subset_digest_pickle_and_indexing(fake):
