@@ -101,8 +101,8 @@ def test_what_is_stepped_over_is_a_gap_and_shifts_nothing(
 
 
 def test_a_block_whose_name_is_damaged_is_lost(make: Callable[..., Path], frames_of: FramesOf) -> None:
-    """What Matroska does not know FFmpeg steps over as it should; here it is a picture."""
-    path = make("a.mkv")
+    """What Matroska does not know FFmpeg steps over as it should; here it is a picture that none needs."""
+    path = make("mjpeg.mkv")
     sound, _, _ = frames_of(path, threads=1)
     with av.open(str(path)) as container:
         pos = [packet.pos for packet in container.demux(video=0) if packet.size][16]
