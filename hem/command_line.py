@@ -21,6 +21,7 @@ import hem.config
 from hem.compose import conf_dir
 from hem.config import Strict, suggest
 from hem.errors import HemError
+from hem.quotes import first_line, overrides_in, quoted
 from hem.reference import Setting, settings_of
 
 _WIDTH = 110
@@ -84,17 +85,13 @@ def _single(override: Override) -> str | None:
     return None if first is None else f"{sign}{override.get_key_element().lstrip('+')}={first}"
 
 
-def _overrides(arguments: Sequence[str]) -> list[str]:
-    return [one for one in arguments if "=" in one and not one.startswith("-")]
-
-
 # -- help ----------------------------------------------------------------------------------------------
 
 
 def answered(command: str, arguments: Sequence[str], summary: str) -> bool:
     """Answer ``--help`` and ``-sc install=bash``; False if the command has to run."""
     if any(one in ("-h", "--help") for one in arguments):
-        print(help_text(command, _overrides(arguments), summary))
+        print(help_text(command, overrides_in(arguments), summary))
         return True
     asked = {"-sc", "--shell-completion"} & set(arguments)
     if asked and {"install=bash", "install=zsh"} & set(arguments):
@@ -115,7 +112,7 @@ def rows_of(command: str, overrides: Sequence[str] = ()) -> list[Setting]:
     try:
         config = composed(command, overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise HemError(f"configuration: {_first_line(error)}") from None
+        raise HemError(f"configuration: {first_line(error)}") from None
     values = OmegaConf.to_container(config, resolve=False)
     assert isinstance(values, dict)
     schema = schema_of(command)
@@ -151,70 +148,6 @@ def _wrapped(start: str, text: str) -> list[str]:
     ) or [start.rstrip()]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-# -- quotes ----------------------------------------------------------------------------------------------
-
-
-def quoted(arguments: Sequence[str], multirun: bool | None = None) -> list[str]:
-    """Return the arguments, with quotes around values that are plain text but not so in Hydra's grammar.
-
-    Such are paths with letters beyond ASCII, brackets, ``=``, or, if nothing is swept, commas. Lists,
-    dicts, functions, quoted texts, and commas in a sweep are left alone unless they name a file.
-
-    Args:
-        multirun: whether ``a,b`` is a sweep; None looks for ``-m`` among the arguments.
-
-    Raises:
-        HemError: naming the first override that Hydra would not read even so, and how to write it.
-    """
-    if multirun is None:
-        flags = ("-m", "--multirun")
-        multirun = any(one in flags or one.startswith("hydra.mode=") for one in arguments)
-    overrides = set(_overrides(arguments))
-    return [_quoted(one, multirun) if one in overrides else one for one in arguments]
-
-
-def in_quotes(text: str) -> str:
-    """Return a text as Hydra's grammar reads it back whatever is in it."""
-    # a backslash there is one unless it stands before a quote
-    inside = re.sub(r"(\\*)('|\Z)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), text)
-    return f"'{inside}'"
-
-
-def _quoted(one: str, multirun: bool) -> str:
-    key, _, value = one.partition("=")
-    parser = OverridesParser.create()
-    as_text = f"{key}={in_quotes(value)}"
-    try:
-        parsed = parser.parse_override(one)
-    except HydraException as error:
-        structured = re.match(rf"\s*(['\"\[{{]|({'|'.join(parser.functions.functions)})\()", value)
-        if _exists(value) or not (structured or (multirun and "," in value)):
-            with suppress(HydraException):  # the key is what does not fit
-                if parser.parse_override(as_text).value() == value:
-                    return as_text
-        way = f"quote texts with special characters twice, for Hydra and for the shell: \"{key}='…'\""
-        raise HemError(f"configuration: Hydra cannot read {one} ({_first_line(error)}); {way}") from None
-    if multirun or not parsed.is_choice_sweep() or "choice(" in value:
-        return one
-    # one that is not there yet may be an output folder to be made
-    if _exists(value) or ("/" in value and _exists(str(Path(value).parent))):
-        return as_text
-    raise HemError(
-        f"configuration: {one} is several values: for one text with a comma quote it twice, "
-        f"\"{as_text}\"; for a list write '{key}=[{value}]'; for one run of each add -m"
-    )
-
-
-def _exists(path: str) -> bool:
-    with suppress(OSError, ValueError):  # not even a possible path
-        return Path(path).exists()
-    return False
-
-
 # -- mistyped keys ----------------------------------------------------------------------------------------
 
 
@@ -248,7 +181,7 @@ def check_overrides(command: str, arguments: Sequence[str]) -> set[str]:
     if any(_OTHER_CONFIG.match(one) for one in arguments):
         return set()  # keys may come from elsewhere
     try:
-        overrides = OverridesParser.create().parse_overrides(_overrides(arguments))
+        overrides = OverridesParser.create().parse_overrides(overrides_in(arguments))
     except HydraException:
         return set()  # not in Hydra's grammar, which ``quoted`` sees to
     known_groups = groups_of(command)
@@ -258,6 +191,7 @@ def check_overrides(command: str, arguments: Sequence[str]) -> set[str]:
         if group in known_groups and one.is_sweep_override() is False and isinstance(one.value(), str):
             _check_group_file(group, str(one.value()), known_groups[group])
         if group in known_groups:
+            _check_taken(command, one, group, known_groups)
             chosen.append(str(one.input_line))
     try:
         config = composed(command, chosen)
@@ -278,6 +212,17 @@ def _check_group_file(group: str, name: str, known: Sequence[str]) -> None:
     nested = (conf_dir() / group / f"{name}.yaml").is_file()
     if name not in known and not nested:
         raise HemError(f"configuration: no {group}={name}{suggest(name, known)}")
+
+
+def _check_taken(command: str, override: Override, group: str, known: Mapping[str, object]) -> None:
+    """Refuse a group of another command; `train` takes experiments, which touch every group."""
+    schema = schema_of(command)
+    if command == "train" or schema is None or not override.is_add():
+        return
+    taken = schema.model_fields
+    if group not in taken:
+        own = suggest(group, set(known) & set(taken))
+        raise HemError(f"configuration: hem.{command} does not take {group}={override.value()}{own}")
 
 
 def _check_sign(error: Exception, overrides: Sequence[Override], known_groups: Mapping[str, object]) -> None:
@@ -372,7 +317,7 @@ def choices(command: str, word: str, before: Sequence[str]) -> list[str]:
         return [
             f"{sign}{group}={name}" for name in known.get(group, []) if f"{group}={name}".startswith(typed)
         ]
-    overrides = [one for one in _overrides(before) if one != word]
+    overrides = [one for one in overrides_in(before) if one != word]
     keys: list[str] = []
     with suppress(HemError):
         overrides = quoted(overrides, multirun=True)

@@ -1,5 +1,6 @@
 """From the command line to checked values: the only module, with the entry points, that knows Hydra."""
 
+import re
 import sys
 from collections.abc import Callable
 from copy import deepcopy
@@ -9,7 +10,7 @@ from typing import Any, NoReturn
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from hem.config import suggest
 from hem.errors import HemError
@@ -87,15 +88,28 @@ def plain(config: DictConfig) -> dict[str, Any]:
     Raises:
         HemError: naming a value that is still ``???`` or an interpolation that leads nowhere.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise HemError("configuration: give " + ", ".join(f"{key}=…" for key in missing))
     try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise HemError("configuration: give " + ", ".join(f"{key}=…" for key in missing))
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise HemError(f"configuration: {str(error).splitlines()[0]}") from None
+        raise _leads_nowhere(error) from None
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def _leads_nowhere(error: OmegaConfBaseException) -> HemError:
+    """Say which setting a file takes from another one that this command does not have."""
+    first = str(error).splitlines()[0]
+    found = re.search(r"'(.+)'", first)
+    key = error.full_key
+    if not (isinstance(error, InterpolationKeyError) and key and found):
+        return HemError(f"configuration: {first}")
+    return HemError(
+        f"configuration: {key} is taken from the setting {found[1]}, which this command does not have: "
+        f"give {key}=…"
+    )
 
 
 def group_file(group: str, name: str) -> dict[str, Any]:

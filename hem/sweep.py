@@ -18,11 +18,11 @@ import yaml
 
 from hem.arguments import command
 from hem.artifacts import digest_of, read_json
-from hem.command_line import in_quotes
 from hem.compose import EXIT_USER_ERROR, group_file
 from hem.config import TrainConfig, check
 from hem.config_sweep import SettingConfig, SweepArguments, SweepFile
 from hem.errors import HemError
+from hem.quotes import in_quotes
 from hem.reporting.objectives import direction_of, objective_value
 from hem.reporting.steps import Steps
 from hem.reporting.sweep_runs import read_sweep

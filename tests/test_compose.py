@@ -17,7 +17,6 @@ from hem.command_line import (
     composed,
     files,
     help_text,
-    quoted,
     rows_of,
     signed,
 )
@@ -25,6 +24,7 @@ from hem.compose import conf_dir, entry, group_file
 from hem.config import TrainConfig, check, suggest
 from hem.errors import HemError
 from hem.instantiate import instantiate, locate
+from hem.quotes import quoted
 
 ROOT = Path(__file__).parents[1]
 
