@@ -24,7 +24,7 @@ from hem.structures import VideoDetections, VideoInfo, VideoTruth
 from hem.training.calibration import CALIBRATION
 from hem.training.checkpoint import load_checkpoint
 from hem.training.experiment import EXAMPLES, Experiment
-from hem.training.measure import STILLS, figures, load_stills, point_of, targets_of
+from hem.training.measure import STILLS, accelerator_of, figures, load_stills, point_of, targets_of
 from hem.training.stages import StageStore
 from hem.training.summary import MinedBy, mining_figures, summary
 
@@ -59,6 +59,7 @@ def run_experiment(config: TrainConfig, run: Path, steps: Steps, log: RunLog) ->
             f"trainer.devices={config.trainer.devices}: a run trains on one device; start runs side by side "
             "instead, of other seeds or detectors, each with one device to see (CUDA_VISIBLE_DEVICES)"
         )
+    accelerator_of(config.trainer.accelerator)  # a GPU that is not there is missed before data are made
     if config.checkpoint is not None:
         load_checkpoint(Path(config.checkpoint))  # a wrong file is found before anything is made
     parts, skipped = build_parts(config, steps.progress, log.loggers)

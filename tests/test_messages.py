@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from hem import convert, detect, evaluate, mine
+from hem import convert, detect, evaluate, mine, train
 
 
 def test_a_setting_that_another_command_has_is_named_with_the_way_out(tmp_path, run_command) -> None:
@@ -34,3 +35,15 @@ def test_what_the_message_asks_for_is_enough(tmp_path, run_command) -> None:
 def test_a_group_of_another_command_is_refused(tmp_path, run_command, command, given, words) -> None:
     status, said = run_command(command, given, f"output_dir={tmp_path}", "videos=V", "checkpoint=F")
     assert status == 2 and words in said
+
+
+def test_a_gpu_that_is_not_there_is_missed_first(
+    tmp_path, run_command, monkeypatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    worlds, run = tmp_path / "worlds", tmp_path / "run"
+    given = ["trainer=gpu", "logger.mode=disabled", f"data.root={worlds}", f"hydra.run.dir={run}"]
+    status, said = run_command(train, "trainer.accelerator=gpu", *given, f"store_dir={tmp_path / 'store'}")
+    assert status == 2 and "Traceback" not in said
+    assert "trainer.accelerator=gpu, but torch sees no GPU" in said and "trainer.accelerator=auto" in said
+    assert not worlds.exists() and not (tmp_path / "store").exists()

@@ -10,6 +10,7 @@ import torch
 
 from hem.artifacts import load_detections, save_detections
 from hem.artifacts.detections import load_header
+from hem.errors import HemError
 from hem.evaluation.coco import coco_figures, video_coco_figures
 from hem.evaluation.video import OperatingPoint, baseline_point, video_figures
 from hem.structures import (
@@ -238,6 +239,16 @@ def point_of(
 
 
 def accelerator_of(name: str) -> torch.device:
-    """Return the device of ``trainer.accelerator``."""
+    """Return the device of ``trainer.accelerator``.
+
+    Raises:
+        HemError: if a GPU is asked for and torch sees none.
+    """
+    if name == "gpu" and not torch.cuda.is_available():
+        why = "" if torch.version.cuda or torch.version.hip else " (this torch was built without GPU support)"
+        raise HemError(
+            f"trainer.accelerator=gpu, but torch sees no GPU on this machine{why}: give "
+            "trainer.accelerator=auto or cpu, or make the GPU visible (driver, CUDA_VISIBLE_DEVICES)"
+        )
     use_gpu = name == "gpu" or (name == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if use_gpu else "cpu")
