@@ -37,9 +37,7 @@ def test_a_group_of_another_command_is_refused(tmp_path, run_command, command, g
     assert status == 2 and words in said
 
 
-def test_a_gpu_that_is_not_there_is_missed_first(
-    tmp_path, run_command, monkeypatch
-) -> None:
+def test_a_gpu_that_is_not_there_is_missed_first(tmp_path, run_command, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     worlds, run = tmp_path / "worlds", tmp_path / "run"
     given = ["trainer=gpu", "logger.mode=disabled", f"data.root={worlds}", f"hydra.run.dir={run}"]

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from hem import __version__
 from hem.errors import HemError
 
 _HEADER = b"hem"
 _digests: dict[str, tuple[int, int, str]] = {}  # by path: length, time of change in ns, sha256
+PROGRAM = f"hem {__version__}"  # said of every file; no time and no machine, so that bytes can be compared
 
 
 def sha256_file(path: Path) -> str:
@@ -138,18 +140,24 @@ def write_json(
     version: int = 1,
     made_by: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``payload`` as JSON with ``schema`` = ``hem/<kind>/<version>`` and ``made_by`` digests.
+    """Write ``payload`` as JSON with ``schema`` = ``hem/<kind>/<version>`` and ``made_by``.
+
+    ``made_by`` names the program and its version, beside the digests that are given.
 
     A value that is an iterator of mappings becomes a list, written row by row, so that a long table
     never lies in memory as text. NaN and infinity are refused (JSON has neither): what was not
     measured is None.
     """
-    document = {"schema": f"hem/{kind}/{version}", "made_by": dict(made_by or {}), **payload}
+    document = {"schema": f"hem/{kind}/{version}", "made_by": _maker(made_by), **payload}
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         try:
             file.writelines(_text(document))
         except ValueError as error:
             raise HemError(f"{path}: a number that is not finite cannot be written; use null") from error
+
+
+def _maker(digests: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"program": PROGRAM, **(digests or {})}
 
 
 def _text(document: Mapping[str, Any]) -> Iterator[str]:
@@ -208,7 +216,8 @@ def write_table(
 ) -> None:
     """Write equally long columns as Parquet; ``header`` (JSON-like) goes into the file's metadata.
 
-    A 2-D array becomes a column of fixed-size lists.
+    ``made_by`` there names the program and its version beside what is given. A 2-D array becomes a
+    column of fixed-size lists.
     """
     with whole_file(path) as temporary, _system_memory():
         table = _table_of(columns).replace_schema_metadata(_metadata(kind, version, header))
@@ -254,7 +263,9 @@ def _system_memory() -> Iterator[None]:
 
 
 def _metadata(kind: str, version: int, header: Mapping[str, Any] | None) -> dict[bytes, bytes]:
-    document = {"schema": f"hem/{kind}/{version}", "header": dict(header or {})}
+    said = dict(header or {})
+    said["made_by"] = _maker(said.get("made_by"))
+    document = {"schema": f"hem/{kind}/{version}", "header": said}
     return {_HEADER: json.dumps(document, default=_plain).encode()}
 
 

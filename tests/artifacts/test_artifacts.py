@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hem import __version__
 from hem.artifacts import (
     digest_of,
     load_detections,
@@ -25,6 +26,7 @@ from hem.artifacts import (
     write_json,
     write_table,
 )
+from hem.artifacts.files import PROGRAM, write_slices
 from hem.errors import HemError
 from hem.structures import Detections, FrameGap, HardExample, Kind, VideoDetections, VideoInfo
 
@@ -62,6 +64,24 @@ def test_parts_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
 
 
+def test_every_file_says_what_program_made_it_and_is_the_same_each_time(tmp_path: Path) -> None:
+    written = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        write_json(folder / "a.json", "thing", {"value": 1}, made_by={"model": "m"})
+        write_table(folder / "a.parquet", "thing", {"x": np.arange(3)}, header={"made_by": {"model": "m"}})
+        write_table(folder / "b.parquet", "thing", {"x": np.arange(3)})
+        schema = pa.schema([("x", pa.int64())])
+        write_slices(folder / "c.parquet", "thing", [{"x": np.arange(3)}], schema)
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    program = PROGRAM
+    assert program == f"hem {__version__}"
+    assert read_json(folder / "a.json", "thing")["made_by"] == {"program": program, "model": "m"}
+    assert read_table(folder / "a.parquet", "thing")[1]["made_by"] == {"program": program, "model": "m"}
+    for name in ("b", "c"):
+        assert read_table(folder / f"{name}.parquet", "thing")[1]["made_by"] == {"program": program}
+    assert written[0] == written[1]
+
+
 def test_json_refuses_what_was_not_measured_as_nan(tmp_path: Path) -> None:
     with pytest.raises(HemError, match="use null"):
         write_json(tmp_path / "a.json", "thing", {"value": float("nan")})
@@ -95,7 +115,7 @@ def test_tables_keep_dtypes_shapes_and_header(tmp_path: Path) -> None:
     }
     write_table(tmp_path / "t.parquet", "thing", columns, header={"k": [1, None]})
     read, header = read_table(tmp_path / "t.parquet", "thing")
-    assert header == {"k": [1, None]}
+    assert header == {"k": [1, None], "made_by": {"program": PROGRAM}}
     for name, column in columns.items():
         np.testing.assert_array_equal(read[name], np.asarray(column, dtype=read[name].dtype))
     assert read["n"].dtype == np.int16

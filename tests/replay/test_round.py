@@ -7,6 +7,7 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
+from hem.artifacts.files import PROGRAM
 from hem.errors import HemError
 from hem.replay import Caps, ReplayDataset, drop, load_image, load_round, load_rounds, read_drops, write_round
 from hem.replay.select import difference_hash
@@ -32,7 +33,7 @@ def test_round_trip(write, example, image):
     assert keys(one) == [("a.mp4", 2), ("b.mp4", 0)]
     assert {e.kind for e in one.examples if e.video_id == "a.mp4"} == {NEGATIVE, PSEUDO}
     assert [e.evidence for e in one.examples if e.kind is NEGATIVE] == [{"ncc_before": 0.25}]
-    assert one.made_by == {"model": "m" * 64}
+    assert one.made_by == {"program": PROGRAM, "model": "m" * 64}
     assert one.class_names == ("cat", "dog")
     assert (one.counts["frames_found"], one.counts["frames_stored"], one.counts["hard_negative"]) == (2, 2, 1)
     pixels = load_image(one, one.frames[0])
