@@ -338,7 +338,9 @@ class ConvertConfig(Strict):
 class ExportConfig(Strict):
     """``python -m hem.export``."""
 
-    replay: str = Field(..., description="a replay round, or the folder of an arm's rounds")
+    replay: str = Field(
+        ..., description="a replay round, the folder of an arm's rounds, or a run (of one such arm)"
+    )
     format: Literal["coco", "yolo"] = Field("coco", description="of the copy")
     output_dir: str = Field(..., description="where the copy goes")
 

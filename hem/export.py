@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from hem.arguments import command
-from hem.artifacts import whole_directory, write_json
+from hem.artifacts import sha256_file, whole_directory, write_json
 from hem.config import ExportConfig
 from hem.errors import HemError
 from hem.replay import ReplayRound, load_round, load_rounds
 from hem.replay.dataset import ReplayDataset
+from hem.replay.stored import EXAMPLES, MANIFEST
+from hem.reporting.provenance import replay_folders
 from hem.reporting.steps import Steps
 from hem.structures import Target
 
@@ -20,13 +22,17 @@ def main(config: ExportConfig) -> None:
     """Copy the images and write labels in the chosen format; what it cannot carry is said and written.
 
     Raises:
-        HemError: if ``replay`` holds no round.
+        HemError: if ``replay`` holds no round, or one that the run has mined over since.
     """
-    source, output = Path(config.replay), Path(config.output_dir)
-    is_round = (source / "manifest.json").is_file()
+    source, output = _folder_of(Path(config.replay)), Path(config.output_dir)
+    is_round = (source / MANIFEST).is_file()
     rounds: Sequence[ReplayRound] = [load_round(source)] if is_round else load_rounds(source)
     if not rounds:
-        raise HemError(f"replay={source} holds no replay round; give an arm's replay folder or one round")
+        raise HemError(
+            f"replay={source} holds no replay round; give a run, an arm's replay folder or one round"
+        )
+    for one in rounds:
+        _refuse_mined_over(one)
     dataset = ReplayDataset(rounds)
     with Steps() as steps, whole_directory(output) as folder:
         lost = (
@@ -34,10 +40,36 @@ def main(config: ExportConfig) -> None:
             if config.format == "coco"
             else write_yolo(dataset, rounds, folder)
         )
+        for one in rounds:
+            steps.say(f"{one.directory}: round {one.index}, {len(one.frames)} frames")
         for line in lost:
             steps.say(f"not carried by {config.format}: {line}")
         (folder / "NOT_CARRIED.txt").write_text("\n".join(lost) + "\n", encoding="utf-8")
         steps.say(f"{len(dataset)} images written to {output}")
+
+
+def _folder_of(given: Path) -> Path:
+    """Return where the rounds lie: ``given`` itself, or what the record of the run there names.
+
+    Raises:
+        HemError: if it is a run in which several arms replay.
+    """
+    folders = replay_folders(given)
+    if len(folders) > 1:
+        arms = ", ".join(f"{folder} ({arm})" for arm, folder in folders.items())
+        raise HemError(f"replay={given} is a run of several arms that replay; give the folder of one: {arms}")
+    return next(iter(folders.values()), given)
+
+
+def _refuse_mined_over(one: ReplayRound) -> None:
+    """Refuse a round of hem.mine beside which other examples have been mined since."""
+    examples = one.directory.parent.parent / EXAMPLES
+    kept_of = one.made_by.get(EXAMPLES)
+    if kept_of is not None and examples.is_file() and sha256_file(examples) != kept_of:
+        raise HemError(
+            f"{one.directory} holds frames of an earlier mining, not of {examples} as it is now: "
+            "run hem.mine again as you did last, with keep_frames=true"
+        )
 
 
 def _copy_images(

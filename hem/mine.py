@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hem import settings
 from hem.allocator import keep_freed_memory
 from hem.api import MiningResult, mine_evidence, mine_videos
+from hem.artifacts import sha256_file
 from hem.artifacts.examples import names_up_to
 from hem.compose import entry
 from hem.config import MineConfig, check
@@ -19,6 +20,7 @@ from hem.instantiate import instantiate
 from hem.mining.presets import Preset
 from hem.replay.round import write_round
 from hem.replay.select import Caps
+from hem.replay.stored import EXAMPLES
 from hem.reporting.mined import mined_table
 from hem.reporting.steps import Steps
 from hem.structures.evidence import CollectSettings
@@ -124,6 +126,7 @@ def _keep_frames(config: MineConfig, result: MiningResult, output: Path) -> None
         names,
         caps=caps,
         image_format=config.replay.image_format,
+        made_by={EXAMPLES: sha256_file(output / EXAMPLES)},  # so that hem.export knows it from a later call's
     )
 
 

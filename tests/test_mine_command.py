@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hem import mine
+from hem import export, mine
 from hem.artifacts import read_json, save_detections
 from hem.mining.sources import read_detections
 from hem.video.manifest import probe
@@ -224,3 +224,19 @@ def test_what_is_missing_or_too_much_is_said(world, run):
     assert status == 2 and "neither was given" in said
     status, said = run(f"videos={world / 'clip.mp4'}", f"checkpoint={world}")
     assert status == 2 and "is a folder" in said
+
+
+def test_export_refuses_frames_of_an_earlier_mining_and_names_the_round(world, run, run_command):
+    replay = f"replay={world / 'out'}"
+    assert run(*given(world, "keep_frames=true"))[0] == 0
+    status, said = run_command(export, replay, f"output_dir={world / 'first'}")
+    where = world / "out" / "replay" / "round_001"
+    assert status == 0 and f"{where}: round 1, " in " ".join(said.split())
+    other = "mining.per_frame=0.5"
+    assert run(*given(world, other))[0] == 0
+    for source in (replay, f"{replay}/replay", f"{replay}/replay/round_001"):
+        status, said = run_command(export, source, f"output_dir={world / 'stale'}")
+        assert status == 2 and "frames of an earlier mining" in said and "keep_frames=true" in said
+        assert not (world / "stale").exists()
+    assert run(*given(world, other, "keep_frames=true"))[0] == 0
+    assert run_command(export, replay, f"output_dir={world / 'again'}")[0] == 0
