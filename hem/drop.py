@@ -6,13 +6,13 @@ from pathlib import Path
 
 from hem.arguments import command
 from hem.artifacts import load_examples
-from hem.artifacts.rulings import DROPS, load_drops, save_drops
+from hem.artifacts.rulings import DROPS, add_drop
 from hem.config import DropConfig
 from hem.errors import HemError
 from hem.replay import drop, drop_record, read_drops
 from hem.replay.stored import EXAMPLES, MANIFEST
 from hem.reporting.provenance import Mined, read_mined, replay_folders
-from hem.structures import Drop
+from hem.structures import Drop, Kind
 from hem.structures.rulings import JUDGED_KINDS
 
 
@@ -30,12 +30,10 @@ def main(config: DropConfig) -> None:
         list(mined.examples()), example_ids=ids, video_ids=videos, rules=rules, reason=config.reason, who=who
     )
     assert record is not None  # _kind_of found it among the examples
-    known = load_drops(run / DROPS)
-    if any(_covers(one, record) for one in known):
+    # the run's record first: were the command ended here, running it again would finish the rounds
+    if not add_drop(run / DROPS, record, lambda old: _covers(old, record)):
         print(f"{named} {config.what} was dropped before; see {run / DROPS}")
     else:
-        # the run's record first: were the command ended here, running it again would finish the rounds
-        save_drops(run / DROPS, [*known, record])
         print(f"dropped {named} {config.what}: {_counted(record)}; recorded in {run / DROPS}")
     rounds = _drop_from_rounds(run, ids, videos, rules, config.reason, who)
     for directory in rounds:
@@ -72,6 +70,12 @@ def _kind_of(mined: Mined, config: DropConfig) -> str:
         "rule": any(one.rule == config.what for one in judged),
     }
     found = [name for name, fit in fits.items() if fit and config.named in (None, name)]
+    ignored = {one.example_id for one in mined.examples() if one.kind is Kind.IGNORE}
+    if not found and config.named in (None, "id") and config.what in ignored:
+        raise HemError(
+            f"{config.what} is an ignore region: neither object nor background is taught there, which is "
+            "what dropping makes of an example; nothing was changed"
+        )
     if not found:
         rules = ", ".join(sorted({one.rule for one in judged}))
         what = config.named or "example, video or rule"

@@ -8,13 +8,13 @@ short is dropped by the next writer; nothing that was acknowledged is ever lost.
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hem.artifacts.files import digest_of, read_json, write_json
+from hem.artifacts.files import alone, digest_of, read_json, write_json
 from hem.errors import HemError
 from hem.structures.rulings import Answer, Drop, Place, Rulings, Verdict
 
@@ -185,8 +185,30 @@ def load_drops(path: Path) -> list[Drop]:
         raise HemError(f"{path} is not a whole record of removals: {error}") from None
 
 
+def add_drop(path: Path, record: Drop, known: Callable[[Drop], bool] = lambda old: False) -> bool:
+    """Add a removal to a file, as its last; processes that add at the same time wait for each other.
+
+    Args:
+        path: the file; a hidden lock file stays beside it.
+        record: the removal.
+        known: whether a removal that is there says all that ``record`` says; then nothing is added.
+
+    Returns:
+        Whether it was added.
+
+    Raises:
+        HemError: if the record there is damaged.
+    """
+    with alone(path.with_name(f".{path.name}.lock")):
+        drops = load_drops(path)
+        if any(map(known, drops)):
+            return False
+        save_drops(path, [*drops, record])
+    return True
+
+
 def save_drops(path: Path, drops: Sequence[Drop]) -> None:
-    """Write removals, oldest first."""
+    """Write removals, oldest first, in the place of those that are there; add_drop keeps them."""
     write_json(path, "replay_drops", {"drops": [asdict(one) for one in drops]})
 
 

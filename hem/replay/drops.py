@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hem.artifacts import load_examples
-from hem.artifacts.rulings import load_drops, save_drops
+from hem.artifacts.rulings import add_drop, load_drops
 from hem.errors import HemError
 from hem.structures import Drop, HardExample
 from hem.structures.rulings import JUDGED_KINDS, place_of
@@ -116,6 +116,6 @@ def drop(
             time=now,
         )
         if record is not None:
-            save_drops(directory / _DROPPED, [*read_drops(directory), record])
+            add_drop(directory / _DROPPED, record)
             done[directory] = record
     return done

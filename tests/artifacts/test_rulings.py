@@ -130,6 +130,40 @@ def test_a_kill_loses_nothing_acknowledged(tmp_path: Path):
     assert acknowledged <= set(VerdictLog(path).standing)
 
 
+def test_two_processes_that_remove_and_judge_at_once_lose_nothing(tmp_path: Path):
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from hem.artifacts.rulings import VerdictLog, add_drop\n"
+        "from hem.structures import *\n"
+        "run, who = Path(sys.argv[1]), sys.argv[2]\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "for k in range(25):\n"
+        "    add_drop(run / 'drops.json', Drop('id', (f'{who}{k}',), (), '', 't'))\n"
+        "    place = Place('d', k, 1, Kind.HARD_NEGATIVE, (1, 2, 3, 4))\n"
+        "    verdict = Verdict(f'{who}{k}', Answer.RIGHT, place, 'hem', 0.5, 1.0, who)\n"
+        "    VerdictLog(run / 'verdicts.jsonl').add([verdict])\n"
+    )
+    pipe = subprocess.PIPE
+    two = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path), who], stdin=pipe, stdout=pipe, text=True
+        )
+        for who in ("a", "b")
+    ]
+    for one in two:
+        assert one.stdout is not None and one.stdout.readline() == "ready\n"
+    for one in two:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    for one in two:
+        one.communicate()
+        assert one.returncode == 0
+    wanted = {f"{who}{k}" for who in ("a", "b") for k in range(25)}
+    assert {name for one in load_drops(tmp_path / "drops.json") for name in one.example_ids} == wanted
+    assert set(VerdictLog(tmp_path / "verdicts.jsonl").standing) == wanted
+
+
 def test_drops_round_trip_and_older_records_load(tmp_path: Path):
     place = Place("digest", 3, 1, Kind.HARD_NEGATIVE, (1, 2, 3, 4))
     drops = [
