@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hem import convert, detect, evaluate, mine, train
+from hem import convert, detect, drop, evaluate, mine, train
+from hem.artifacts import save_examples
+from hem.detectors.weights import read_weights
+from hem.errors import HemError
+from hem.structures import HardExample, Kind
+from hem.training.checkpoint import load_checkpoint
 
 
 def test_a_setting_that_another_command_has_is_named_with_the_way_out(tmp_path, run_command) -> None:
@@ -45,3 +50,37 @@ def test_a_gpu_that_is_not_there_is_missed_first(tmp_path, run_command, monkeypa
     assert status == 2 and "Traceback" not in said
     assert "trainer.accelerator=gpu, but torch sees no GPU" in said and "trainer.accelerator=auto" in said
     assert not worlds.exists() and not (tmp_path / "store").exists()
+
+
+def test_dropping_an_ignore_region_says_why_nothing_changes(tmp_path, run_command) -> None:
+    box = (1.0, 2.0, 11.0, 22.0)
+    ignored = HardExample("a.mp4", "d" * 64, 5, 0.2, box, 1, Kind.IGNORE, 0.3, 1.0, "hem", 0, {})
+    save_examples(tmp_path / "hard_examples.parquet", [ignored], class_names=("face",))
+    before = sorted(tmp_path.rglob("*"))
+    status, said = run_command(drop, ignored.example_id, f"run_dir={tmp_path}")
+    assert (
+        status == 2 and f"{ignored.example_id} is an ignore region" in said and "nothing was changed" in said
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+class _Code:
+    """What torch would have to run code for."""
+
+
+@pytest.mark.parametrize("kind", ["pickled network", "text", "cut off"])
+def test_a_file_that_is_no_checkpoint_is_named_and_nothing_unsafe_is_advised(tmp_path, kind) -> None:
+    path = tmp_path / "model.pt"
+    if kind == "text":
+        path.write_text("no weights\n")
+    else:
+        torch.save({"model": _Code()} if kind == "pickled network" else {"x": torch.zeros(9)}, path)
+    if kind == "cut off":
+        path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(HemError, match=r"model\.pt") as found:
+        load_checkpoint(path)
+    assert "checkpoint.pt" in str(found.value) and "detector.weights=" in str(found.value)
+    with pytest.raises(HemError, match=r"model\.pt") as weights:
+        read_weights(path)
+    for advice in ("weights_only", "safe_globals", "trust"):
+        assert advice not in str(found.value) + str(weights.value)

@@ -36,11 +36,10 @@ def read_file(path: Path) -> dict[str, Any]:
         raise HemError(f"weights: {path} is not there")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+    except pickle.UnpicklingError:  # what torch says of it advises to run the file's code
         raise HemError(
-            f"weights: {path} holds more than tensors and plain values ({reason}); save it again as a "
-            "state_dict with torch.save(model.state_dict(), …) in the program that made it"
+            f"weights: {path} is no file of torch, or holds more than tensors and plain values; save it "
+            "again as a state_dict with torch.save(model.state_dict(), …) in the program that made it"
         ) from None
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise HemError(

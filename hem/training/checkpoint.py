@@ -63,9 +63,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise HemError(f"checkpoint {path} is not there")
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception:  # what torch says of it advises to run the file's code
         raise HemError(
-            f"checkpoint {path} cannot be read as weights alone: {str(error).splitlines()[0]}"
+            f"checkpoint {path} is damaged, or no checkpoint of hem: those are the checkpoint.pt that "
+            "hem.train leaves for each arm (a run's stages.json names them), which hold weights and settings "
+            "alone; weights of another program are given as detector.weights=FILE to hem.train"
         ) from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise HemError(

@@ -135,10 +135,8 @@ def _fit(trainer: pl.Trainer, module: DetectionModule, data: LabelledReplayData,
     if resume is not None:
         try:
             torch.load(resume, map_location="cpu", weights_only=True)
-        except Exception as error:  # of the unpickler, the archive or the file system
-            raise HemError(
-                f"{resume} is damaged ({str(error).splitlines()[0]}); remove it, and this stage begins anew"
-            ) from None
+        except Exception:  # of the unpickler, the archive or the file system, with advice to run its code
+            raise HemError(f"{resume} is damaged; remove it, and this stage begins anew") from None
     with warnings.catch_warnings():
         # The loader is exact about where it stopped, and its workers are chosen by config.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -65,7 +65,7 @@ def test_a_checkpoint_that_lacks_something_is_named(checkpoint: Path) -> None:
 def test_a_damaged_resume_point_says_what_to_do(tmp_path: Path) -> None:
     resume = tmp_path / "resume.ckpt"
     resume.write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(HemError, match=r"resume\.ckpt is damaged .* remove it"):
+    with pytest.raises(HemError, match=r"resume\.ckpt is damaged.* remove it"):
         _fit(None, None, None, resume)  # type: ignore[arg-type]
 
 
