@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from hem.compose import EXIT_USER_ERROR
 from hem.config import Strict, check, suggest
 from hem.errors import HemError
+from hem.signals import ending_with_the_reader
 
 Schema = TypeVar("Schema", bound=Strict)
 _REST, _REST_KEY = "--", "overrides"  # what follows -- belongs to another command
@@ -59,6 +60,7 @@ def command(
     """Make a command of a function that takes the checked arguments; see hem.compose.entry."""
 
     def decorate(work: Callable[[Schema], None]) -> Callable[[], None]:
+        @ending_with_the_reader()
         def main() -> None:
             arguments = sys.argv[1:]
             if any(one in ("-h", "--help") for one in arguments):

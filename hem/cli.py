@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hem import __version__
 from hem.config import suggest
+from hem.signals import ending_with_the_reader
 
 COMMANDS: Mapping[str, str] = {
     "train": "baseline, mining, arms, comparison, report",
@@ -23,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
 _USAGE_ERROR = 2
 
 
+@ending_with_the_reader()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; its own arguments follow its name."""
     given = list(sys.argv[1:] if arguments is None else arguments)

@@ -4,8 +4,10 @@ import sys
 
 from hem.cli import COMMANDS
 from hem.command_line import choices, files, schema_of
+from hem.signals import ending_with_the_reader
 
 
+@ending_with_the_reader()
 def main() -> None:
     """Print the choices, separated by blanks."""
     command, word, *words = [*sys.argv[1:], "", ""][: max(2, len(sys.argv) - 1)]

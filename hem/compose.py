@@ -14,7 +14,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from hem.config import suggest
 from hem.errors import HemError
-from hem.signals import Terminated, ending_on_sigterm
+from hem.signals import Terminated, ending_on_sigterm, ending_with_the_reader
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
@@ -42,7 +42,7 @@ def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[],
     def decorate(work: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
         def task(config: DictConfig) -> Any:  # noqa: ANN401
             try:
-                with ending_on_sigterm():
+                with ending_on_sigterm(), ending_with_the_reader():
                     return work(plain(config))
             except HemError as error:
                 _end(error)
@@ -60,6 +60,7 @@ def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[],
         task.__module__ = work.__module__
         run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)
 
+        @ending_with_the_reader()
         def main() -> Any:  # noqa: ANN401
             from hem.command_line import answered, signed  # it needs this module
 

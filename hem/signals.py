@@ -1,13 +1,17 @@
-"""SIGTERM, with which schedulers and containers stop a command, ends it as an exception does."""
+"""How a command ends from outside: by SIGTERM, with which schedulers stop it, or by a reader that left."""
 
 import os
+import select
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
 EXIT_TERMINATED = 143  # as shells have it: 128 + SIGTERM
+EXIT_UNREAD = 141  # 128 + SIGPIPE
 
 
 class Terminated(SystemExit):
@@ -43,3 +47,48 @@ def ending_on_sigterm() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGTERM) is end:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def ending_with_the_reader() -> Iterator[None]:
+    """End the process quietly, with status 141, where nobody reads its output any more (``| head``).
+
+    A pipe other than standard output and standard error that breaks is an error as ever. What is printed
+    in the block is flushed at its end, so that a reader who left is met here and not when Python ends.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        raise SystemExit(EXIT_UNREAD) from None
+
+
+def _unread() -> bool:
+    """Return whether the reader of an output left; what is written there from now on goes nowhere."""
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        if _broken(stream):
+            left = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    return left
+
+
+def _broken(stream: TextIO) -> bool:
+    try:
+        stream.flush()  # what could not be written may be there still, or be lost
+    except BrokenPipeError:
+        return True
+    if not hasattr(select, "poll"):
+        return False
+    try:
+        asked = select.poll()
+        asked.register(stream.fileno(), select.POLLOUT)
+        return any(event & select.POLLERR for _, event in asked.poll(0))
+    except (OSError, ValueError):  # no file of the system
+        return False

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hem.signals import Terminated, ending_on_sigterm
+from hem.signals import Terminated, ending_on_sigterm, ending_with_the_reader
 from hem.structures import Detections
 from hem.training.answers import RememberedAnswers
 
@@ -119,3 +119,23 @@ def test_a_forked_process_ends_at_once() -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{-signal.SIGTERM}\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["hem.mine --help", "hem.drop --help", "hem --help", "hem mine --help"],
+)
+def test_output_that_nobody_reads_ends_a_command_quietly(command: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()  # before anything is written, as by a reader that had enough
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+    process.stderr.close()
+
+
+def test_another_pipe_that_breaks_is_an_error_as_ever() -> None:
+    with pytest.raises(BrokenPipeError), ending_with_the_reader():
+        raise BrokenPipeError
