@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hem.errors import HemError
 
@@ -247,7 +247,9 @@ class MineConfig(Strict):
     calibration: str | None = Field(
         None, description="for mining.score_scale=calibrated: the calibration.json of a run of hem.train"
     )
-    class_names: tuple[str, ...] = Field((), description="of labels 1, 2, … in the detections")
+    class_names: tuple[str, ...] = Field(
+        (), description="of labels 1, 2, … in the detections: [person,car], or one name"
+    )
     keep_frames: bool = Field(False, description="write the mined frames as a replay round")
     seed: int = Field(0, ge=0, description="of random baselines")
     verdicts: str | list[str] | None = Field(
@@ -257,6 +259,11 @@ class MineConfig(Strict):
     mining: Node
     collect: Node
     replay: ReplayConfig
+
+    @field_validator("class_names", mode="before")
+    @classmethod
+    def _one_name(cls, given: object) -> object:
+        return (given,) if isinstance(given, str) else given
 
 
 class DetectConfig(Strict):

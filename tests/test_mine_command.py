@@ -240,3 +240,15 @@ def test_export_refuses_frames_of_an_earlier_mining_and_names_the_round(world, r
         assert not (world / "stale").exists()
     assert run(*given(world, other, "keep_frames=true"))[0] == 0
     assert run_command(export, replay, f"output_dir={world / 'again'}")[0] == 0
+
+
+def test_one_class_may_be_named_without_brackets(world, run):
+    assert run(*given(world, "class_names=person"))[0] == 0
+    names = [one["name"] for one in read_json_of(world)["categories"]]
+    assert names == ["person"]
+    status, said = run(*given(world, "class_names=person,car"), output="two")
+    assert status == 2 and "class_names=[person,car]" in said
+
+
+def read_json_of(world):
+    return json.loads((world / "out" / "hard_examples.json").read_text())

@@ -200,13 +200,19 @@ def read_detections(
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines one by one: a long video's detections never lie in memory as text."""
+    """Yield the lines one by one: a long video's detections never lie in memory as text.
+
+    Only numbers are looked at, so that names of pictures may be in any encoding that keeps ASCII.
+    """
     try:
-        with path.open(encoding="utf-8") as file:
-            yield from file
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            for number, line in enumerate(file, start=1):
+                if "\0" in line:
+                    raise HemError(f"{path} is not readable text: line {number} holds a zero byte")
+                yield line
     except FileNotFoundError:
         raise HemError(f"{path} is not there") from None
-    except (UnicodeDecodeError, OSError) as error:
+    except OSError as error:
         raise HemError(f"{path} is not readable text: {error}") from None
 
 

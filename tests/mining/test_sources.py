@@ -140,3 +140,12 @@ def test_parquet_is_taken_for_the_video_that_it_is_given_for(tmp_path):
 def test_a_name_with_commas_stands_above_a_count(tmp_path):
     found = read_detections(written(tmp_path, "a,b,c,d,e,f,0\n1\n1 2 3 4 0.5\n"), VIDEO)
     assert found.n_frames == 1 and found.scores.tolist() == [0.5]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1251", "utf-8"])
+def test_names_of_pictures_may_be_in_any_encoding(tmp_path, encoding):
+    name = "дом" if encoding == "cp1251" else "Straße"
+    path = tmp_path / "found.txt"
+    path.write_bytes(f"{name}/1\n1\n1 2 3 4 0.5\n{name}/2\n0\n".encode(encoding))
+    found = read_detections(path, VideoInfo("v", width=64, height=64, fps=10.0))
+    assert found.n_frames == 2 and found.boxes_xyxy.tolist() == [[1, 2, 4, 6]]
