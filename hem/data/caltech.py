@@ -1,12 +1,16 @@
 """Caltech Pedestrians: .vbb annotations, and frames converted once from .seq video.
 
-Source: vbb.m and seqIo.m of the dataset's own toolbox (github.com/pdollar/toolbox) for the fields.
+Source: vbb.m and seqIo.m of the dataset's own toolbox (github.com/pdollar/toolbox) for the fields, its
+bbGt.m for who is trained on, and dbEval.m of the dataset's evaluation code for who is measured.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Unpack
+
+import numpy as np
 
 from hem.data.base import DetectionDataset, ReadOptions
 from hem.data.bundle import DataBundle
@@ -22,6 +26,7 @@ _UNSURE = {"people", "person?", "person-fa"}
 # The benchmark's program counts nobody who reaches out of these (1-based left, top, right, bottom), ignores
 # "people", and knows no other label than these two.
 _BOUNDS = (5, 5, 635, 475)
+_OCCLUDED = math.nextafter(1.0, 0.0)
 _FAR = 1e6  # pixels; beyond it a box is damage, counted by the judgement of boxes
 
 
@@ -147,13 +152,13 @@ def _boxes(
         if label != "person" and label not in _UNSURE:
             continue
         box = four(getattr(item, "pos"), where)  # noqa: B009
-        visible = _visible(item, box, where)
-        counts = label == "person" and rules.counts(box[3], visible)
+        taught, measured = _visible(item, box, where)
+        counts = label == "person" and rules.counts(box[3], taught)
         left, top = box[0] - 1, box[1] - 1
         raw = RawBox(left, top, left + box[2], top + box[3], 1, not counts, place)
         ignore = label == "people" or _reaches_out(box)
         known = label in ("person", "people") and all(abs(value) < _FAR for value in box)
-        yield raw, Pedestrian(left, top, box[2], box[3], visible, ignore) if known else None
+        yield raw, Pedestrian(left, top, box[2], box[3], measured, ignore) if known else None
 
 
 def _reaches_out(box: tuple[float, float, float, float]) -> bool:
@@ -162,15 +167,21 @@ def _reaches_out(box: tuple[float, float, float, float]) -> bool:
     return left < low_x or top < low_y or right > high_x or bottom > high_y
 
 
-def _visible(item: object, box: tuple[float, float, float, float], where: str) -> float:
+def _visible(item: object, box: tuple[float, float, float, float], where: str) -> tuple[float, float]:
+    """Return the visible share of a pedestrian in [0, 1], for training and for the benchmark's measure.
+
+    Without a visible part (absent, or all 0) a pedestrian is wholly visible for both. A part as large as the
+    whole is what vbb.m writes for someone who is occluded by nobody knows how much: bbGt.m, which chooses
+    what is trained on, takes that for 0. dbEval.m looks at the part alone and takes it for 1, but its
+    set-ups for the wholly visible ask that no part be marked, so a marked one stays below 1 here.
+    """
     part = getattr(item, "posv", None)
-    occluded = _plain(getattr(item, "occl", 0))
-    if occluded in (0, 0.0) or part is None:
-        return 1.0
-    seen = four(part, where)
-    if not any(seen):  # occluded, but nobody drew the visible part
-        return 1.0
-    return visible_share(box, seen)
+    seen = four(part, where) if part is not None and np.size(part) else None
+    if seen is None or not any(seen):
+        return 1.0, 1.0
+    share = visible_share(box, seen)
+    occluded = _plain(getattr(item, "occl", 0)) not in (0, 0.0)
+    return (0.0 if seen == box else share) if occluded else 1.0, min(share, _OCCLUDED)
 
 
 def _plain(value: object) -> object:

@@ -16,8 +16,9 @@ class Pedestrian(NamedTuple):
     """One annotation as the log-average miss rate wants it: whole, whatever training makes of it.
 
     Left, top, width and height are those of the whole pedestrian in pixels (corners 0-based), who may
-    reach out of the picture; ``visible`` is the visible share in [0, 1]; ``ignore`` says that no set-up
-    counts it.
+    reach out of the picture; ``visible`` is the visible share in [0, 1] (of Caltech's occluded below 1, as
+    its set-ups for the wholly visible want none of them); ``ignore`` says that
+    no set-up counts it.
     """
 
     left: float

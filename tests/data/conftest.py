@@ -101,7 +101,9 @@ def make_fddb(root: Path) -> None:
         )
 
 
-def vbb_bytes() -> bytes:
+def vbb_bytes(occl: int = 1, posv: tuple[float, ...] = (11, 3, 10, 20)) -> bytes:
+    """A .vbb; ``occl`` and ``posv`` are those of the person at (11, 3, 10, 40) in frame 59."""
+
     def ped(number: int, pos: list[float], occl: int = 0, posv: tuple[float, ...] = (0, 0, 0, 0)) -> dict:
         return {"id": float(number), "pos": np.array(pos), "occl": float(occl), "posv": np.array(posv, float)}
 
@@ -120,7 +122,7 @@ def vbb_bytes() -> bytes:
     frames[0, 29] = rows(
         ped(1, [2, 3, 10, 40]), ped(2, [20, 3, 10, 40]), ped(3, [40, 3, 10, 40]), ped(4, [50, 3, 5, 6])
     )
-    frames[0, 59] = rows(ped(1, [11, 3, 10, 40], 1, (11, 3, 10, 20)))
+    frames[0, 59] = rows(ped(1, [11, 3, 10, 40], occl, posv))
     labels = np.array(["person", "people", "person?", "person"], dtype=object).reshape(1, -1)
     stream = BytesIO()
     savemat(stream, {"A": {"nFrame": 60.0, "objLists": frames, "objLbl": labels}})
@@ -296,3 +298,8 @@ def shared_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data at {root}; set HEM_SHARED to a folder that holds data/")
     return root
+
+
+@pytest.fixture(scope="session")
+def make_vbb() -> Callable[..., bytes]:
+    return vbb_bytes

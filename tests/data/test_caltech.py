@@ -1,9 +1,14 @@
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from hem.data.caltech import Caltech, caltech
 from hem.data.caltech_seq import extract_frames, main, read_seq
 from hem.data.pedestrian import Reasonable, visible_share
 from hem.errors import HemError
+from hem.evaluation.miss_rate import CALTECH, PedestrianTruth, evaluate
 
 
 def test_every_thirtieth_frame_with_unsure_and_hidden_ignored(fake):
@@ -17,6 +22,35 @@ def test_every_thirtieth_frame_with_unsure_and_hidden_ignored(fake):
     assert data.target(1).ignore_xyxy.tolist() == [[10, 2, 20, 42]], "half hidden"
     seen = Caltech(data.root, sets=["set00"], min_height=20, min_visible=0.5)
     assert len(seen.target(1).boxes_xyxy) == 1, "a visible share exactly at the limit counts"
+
+
+PERSON = (11, 3, 10, 40)  # the one whose visible part make_vbb places
+
+
+@pytest.mark.parametrize(
+    ("occl", "posv", "taught", "set_ups"),
+    [
+        (0, (0, 0, 0, 0), True, {"reasonable", "all", "medium"}),
+        (1, (0, 0, 0, 0), True, {"reasonable", "all", "medium"}),
+        (1, PERSON, False, {"reasonable", "all"}),  # nobody drew the part: bbGt.m says 0, dbEval.m says 1
+        (1, (11, 3, 10, 36), True, {"reasonable", "all"}),
+        (1, (11, 3, 10, 20), False, {"all"}),
+        (0, (11, 3, 10, 20), True, {"all"}),  # dbEval.m does not look at occl
+        (1, (11, 3, 10, 2), False, set()),
+    ],
+)
+def test_visible_part_is_read_as_the_benchmarks_programs_do(fake, make_vbb, occl, posv, taught, set_ups):
+    root = fake("caltech")
+    (root / "annotations/set00/V000.vbb").write_bytes(make_vbb(occl, posv))
+    data = Caltech(root, sets=["set00"], min_height=20)
+    target = data.target(1)
+    assert (len(target.boxes_xyxy), len(target.ignore_xyxy)) == ((1, 0) if taught else (0, 1))
+    # the person is 40 px tall: lowered limits let it into every set-up that its visibility allows
+    (person,) = data.record(1).extra["pedestrians"]
+    low = [replace(one, height=(0, math.inf)) for one in CALTECH if one.name != "near"]
+    box = np.array([[person.left, person.top, person.left + person.width, person.top + person.height]])
+    truth = PedestrianTruth(box, np.array([person.height]), np.array([person.visible]), np.array([False]))
+    assert {one.name for one in low if evaluate({}, {1: truth}, one).pedestrians} == set_ups
 
 
 def test_limits_are_inclusive():
