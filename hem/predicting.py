@@ -14,6 +14,7 @@ from hem.artifacts import whole_file
 from hem.config import EvaluateConfig
 from hem.data.base import DetectionDataset
 from hem.data.bundle import DataBundle, LabelledImages, readable
+from hem.data.coco_json import CocoJson
 from hem.data.convert import to_coco_json, to_miss_rate_json
 from hem.data.fddb import Fddb
 from hem.detectors.protocol import Detector
@@ -127,11 +128,17 @@ def _coco(job: Job) -> Predicted:
             f"{list(bundle.class_names)}; they must be the same, in the same order"
         )
     truth = job.folder / "ground_truth.json"
-    if isinstance(bundle.test, DetectionDataset):
+    images: Sequence[int] = range(1, len(bundle.test) + 1)
+    categories: Sequence[int] = range(1, len(bundle.class_names) + 1)
+    if isinstance(bundle.test, CocoJson):  # the file's own ids and areas: its figures are those of the file
+        given = bundle.test.as_given()
+        _write_json(truth, given)
+        images, categories = [one["id"] for one in given["images"]], bundle.test.category_ids
+    elif isinstance(bundle.test, DetectionDataset):
         to_coco_json(bundle.test, truth)
     else:
         _write_json(truth, _truth_of_targets(bundle.test))
-    rows = _results(job.images(bundle.test), range(1, len(bundle.test) + 1))
+    rows = _results(job.images(bundle.test), images, dict(enumerate(categories, 1)))
     return Predicted(_write_json(job.folder / "predictions.json", rows), truth, bundle.note)
 
 
@@ -191,7 +198,7 @@ def _miss_rate(job: Job) -> Predicted:
     person = job.of_class(data.class_names[0])
     truth = job.folder / "ground_truth.json"
     to_miss_rate_json(data, truth)
-    rows = _results(job.images(data), range(1, len(data) + 1), only=person)
+    rows = _results(job.images(data), range(1, len(data) + 1), {person: 1})
     return Predicted(_write_json(job.folder / "predictions.json", rows), truth)
 
 
@@ -251,16 +258,14 @@ def _of_label(found: Detections, label: int) -> Iterator[tuple[Sequence[float], 
 
 
 def _results(
-    found: Sequence[Detections], image_ids: Sequence[int], only: int | None = None
+    found: Sequence[Detections], image_ids: Sequence[int], category_of: Mapping[int, int]
 ) -> list[dict[str, Any]]:
-    """Return detections as COCO results; with ``only`` those of one label, as category 1."""
+    """Return detections as COCO results; labels without a category are left out."""
     rows: list[dict[str, Any]] = []
     for image, one in zip(image_ids, found, strict=True):
-        labels = sorted(set(one.labels.tolist())) if only is None else [only]
-        for label in labels:
-            category = label if only is None else 1
+        for label in sorted(set(one.labels.tolist()) & set(category_of)):
             rows += [
-                {"image_id": image, "category_id": category, "bbox": _xywh(box), "score": score}
+                {"image_id": image, "category_id": category_of[label], "bbox": _xywh(box), "score": score}
                 for box, score in _of_label(one, label)
             ]
     return rows

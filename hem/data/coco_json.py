@@ -1,8 +1,9 @@
 """COCO JSON, with any subset of its classes. Source: the data format page of cocodataset.org."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar, Unpack
 
 from hem.data.base import DetectionDataset, ReadOptions
 from hem.data.bundle import DataBundle
@@ -48,8 +49,50 @@ class CocoJson(DetectionDataset):
         path = need(inside(root, annotations), self.how_to)
         document = read_json_file(path)
         names, label_of = _classes(document, path, classes)
-        raw = _images(document, path, images.strip("/"), label_of)
+        self._path, self._folder = path, images.strip("/")
+        self.category_ids = tuple(sorted(label_of, key=label_of.__getitem__))
+        raw = _images(document, path, self._folder, label_of)
         super().__init__(root, raw, names, **options)
+
+    def as_given(self) -> dict[str, Any]:
+        """Return the file's own rows of these images and classes, as pycocotools would read them.
+
+        Ids, boxes (not clipped), areas and crowd flags are those of the file, where a dataset's boxes
+        are single precision and their areas forgotten; ``ignore`` alone is nothing to pycocotools. Boxes
+        that ``min_box_side`` makes ignore regions are crowds here too, and boxes that are not numbers or
+        have a negative side (``on_bad_box`` let them pass) are left out.
+
+        Returns:
+            COCO's ``images`` (``id`` and ``file_name`` relative to the root, in the order of this
+            dataset), ``annotations`` and ``categories`` (in the order of the labels).
+
+        Raises:
+            HemError: if the file is gone or was damaged since.
+        """
+        document = read_json_file(self._path)
+        ids = {
+            _file(one_of(one, "file_name", str, str(self._path)), self._folder): _id(
+                one, "id", str(self._path)
+            )
+            for one in one_of(document, "images", list, str(self._path))
+        }
+        gone = next((file for file in self.image_ids if file not in ids), None)
+        if gone is not None:
+            raise HemError(f"{self._path} no longer lists {gone}; it was changed while it was in use")
+        images = [{"id": ids[file], "file_name": file} for file in self.image_ids]
+        wanted, least = {image["id"] for image in images}, self._options.min_box_side
+        annotations = []
+        for row, one in enumerate(one_of(document, "annotations", list, str(self._path))):
+            given = _given(one, f"{self._path}, annotations[{row}]")
+            sides = given["bbox"][2:]
+            sound = all(isfinite(value) for value in given["bbox"]) and min(sides) >= 0
+            if given["image_id"] in wanted and given["category_id"] in self.category_ids and sound:
+                annotations.append(given | ({"iscrowd": 1} if min(sides) < least else {}))
+        categories = [
+            {"id": number, "name": name}
+            for number, name in zip(self.category_ids, self.class_names, strict=True)
+        ]
+        return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def coco(
@@ -121,9 +164,25 @@ def _images(document: object, path: Path, folder: str, label_of: Mapping[int, in
                 whole_number(image["width"], f"{where}: width", 1, _MAX_SIDE),
                 whole_number(image["height"], f"{where}: height", 1, _MAX_SIDE),
             )
-        file = name if folder in ("", ".") else f"{folder}/{name}"
+        file = _file(name, folder)
         group = image.get("group", "")
         yield RawImage(file, boxes.get(_id(image, "id", where), ()), str(path), size, str(group))
+
+
+def _given(entry: object, where: str) -> dict[str, Any]:
+    """Return what pycocotools reads of an annotation, as numbers."""
+    one = mapping_of(entry, where)
+    row: dict[str, Any] = {
+        key: _id(one, key, where) for key in ("id", "image_id", "category_id") if key in one
+    }
+    row["bbox"] = [number(value, f"{where}: bbox") for value in one_of(one, "bbox", list, where)]
+    if one.get("area") is not None:
+        row["area"] = number(one["area"], f"{where}: area")
+    return row | {"iscrowd": int(bool(one.get("iscrowd")))}
+
+
+def _file(name: str, folder: str) -> str:
+    return name if folder in ("", ".") else f"{folder}/{name}"
 
 
 def _id(mapping: object, key: str, where: str) -> int:

@@ -3,6 +3,8 @@
 The detector here sees red: it finds the one red patch of a picture exactly, so every figure is known.
 """
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -14,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from scipy.io import savemat
 
 from hem.config import EvaluateConfig, check
@@ -126,6 +130,51 @@ def test_coco(tmp_path, sees):
     sees("cat")
     with pytest.raises(HemError, match=r"knows the classes \['cat'\], the data has \['dog'\]"):
         figures(tmp_path, "coco", data=node)
+
+
+def test_coco_figures_are_those_of_the_given_file(tmp_path, sees):
+    """Areas of segmentations, crowds, ids and boxes beyond the picture count as pycocotools reads them."""
+    sees("dog")
+    data = tmp_path / "data"
+    left, top, right, bottom = BOX
+    box = [left, top, right - left, bottom - top]
+    images, boxes = [], []
+    for k, shift in enumerate((0.0, 0.5, 3.0, 6.5)):
+        picture(data / f"val/{k}.png")
+        images.append({"id": 40 - k, "file_name": f"{k}.png", "width": 64, "height": 48})
+        # the box's own 600 px are small; what is inside of it is said to be small, medium or large
+        row = {"id": 900 - k, "image_id": 40 - k, "category_id": 18, "iscrowd": 0}
+        boxes.append({**row, "bbox": [left + shift, *box[1:]], "area": (500, 2000, 2000, 20000)[k]})
+    crowd = {"id": 3, "image_id": 40, "category_id": 18, "iscrowd": 1, "area": 99.5}
+    boxes += [
+        {**crowd, "bbox": [0, 0, 8, 8]},
+        {**crowd, "id": 4, "image_id": 39, "category_id": 5, "iscrowd": 0, "bbox": [0, 0, 5, 6]},
+        {**crowd, "id": 7, "image_id": 38, "iscrowd": 0, "bbox": [-1.5, -1.5, 7.5, 7.5], "area": 31},
+    ]
+    categories = [{"id": 18, "name": "dog"}, {"id": 5, "name": "cat"}]
+    document = {"images": images, "annotations": boxes, "categories": categories}
+    path = data / "val.json"
+    path.write_text(json.dumps(document))
+    node = {
+        "_target_": "hem.data.coco_json.coco", "root": str(data), "train_annotations": "val.json",
+        "train_images": "val", "test_annotations": "val.json", "test_images": "val", "classes": ["dog"],
+    }  # fmt: skip
+    found = figures(tmp_path, "coco", data=node)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(path))
+        evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / "out/predictions.json")), "bbox")
+        evaluation.params.catIds = [18]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+    assert [found[name] for name in names] == pytest.approx(evaluation.stats[:6].tolist(), abs=1e-12)
+    assert len({round(found[name], 6) for name in names}) >= 4 and min(evaluation.stats[:6]) >= 0
+    figures(
+        tmp_path, "coco", data={**node, "min_box_side": 20.5}
+    )  # which the file's own boxes know nothing of
+    truth = json.loads((tmp_path / "out/ground_truth.json").read_text())
+    assert [one["iscrowd"] for one in truth["annotations"]] == [1] * 6
 
 
 def test_wider_face(tmp_path, sees):
