@@ -36,6 +36,7 @@ from hem.video.manifest import about_frames, scan_videos
 
 FLOOR_SCORE = 0.01  # below it nothing changes an average precision at two digits
 _BATCH = 8
+FACES = 5000  # of an image of WIDER FACE; the fullest has some 2,000
 FDDB_IMAGES = "originalPics"
 
 
@@ -166,12 +167,21 @@ def _wider_face(job: Job) -> Predicted:
     truth = job.truth(why)
     data = _files(job.bundle("+data=wider_face, whose validation images are measured").test)
     face = job.of_class("face")
+    job.detector.set_limit(_limit(job.config.protocol))
     folder = job.folder / "predictions"
     for name, found in zip(data.image_ids, job.images(data), strict=True):
         path = PurePosixPath(name)
         text = _face_text(path.stem, found, face)
         _write(folder / path.parent.name / f"{path.stem}.txt", text)
     return Predicted(folder, truth)
+
+
+def _limit(protocol: Mapping[str, Any]) -> int:
+    """Return ``protocol.max_detections``; what a detector is built with would hide most faces of a crowd."""
+    limit = protocol.get("max_detections", FACES)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise HemError(f"protocol.max_detections={limit!r} must be a whole number >= 1")
+    return limit
 
 
 def _fddb(job: Job) -> Predicted:

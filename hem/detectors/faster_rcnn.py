@@ -172,6 +172,10 @@ class FasterRCNN(Detector):
         """See Detector."""
         self.net.roi_heads.score_thresh = score_threshold
 
+    def set_limit(self, detections: int) -> None:
+        """See Detector; there are never more than ``rpn_proposals`` of each class."""
+        self.net.roi_heads.detections_per_img = detections
+
 
 def _vgg(
     classes: int, sizes: Sequence[int], aspect_ratios: Sequence[float], options: dict[str, Any]

@@ -136,6 +136,15 @@ class Detector(nn.Module):
         """Tell the network's postprocessing the score from which boxes are wanted."""
         self.net.score_thresh = score_threshold
 
+    def set_limit(self, detections: int) -> None:
+        """Tell the network's postprocessing how many boxes of an image may stay, instead of max_detections.
+
+        Those that stay anyway are the same. What the network itself looks at (proposals, queries) is not
+        changed by it: there are never more boxes than those.
+        """
+        self.net.detections_per_img = detections
+        self.net.topk_candidates = max(getattr(self.net, "topk_candidates", 0), detections)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

@@ -174,6 +174,10 @@ class RTDETR(Detector):
         """See Detector."""
         self.floor = score_threshold
 
+    def set_limit(self, detections: int) -> None:
+        """See Detector; there are never more than ``queries`` of each class."""
+        self.max_detections = detections
+
     def _pixels(self, images: Sequence[Tensor]) -> Tensor:
         """Return (B, 3, size, size): every image resized alone, then scaled."""
         side = (self.size, self.size)

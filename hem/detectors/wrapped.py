@@ -70,10 +70,19 @@ class WrappedDetector(Detector):
 
     def set_floor(self, score_threshold: float) -> None:
         """Lower torchvision's own threshold; others keep theirs, and what they leave out is not seen."""
-        parts: list[Any] = [self.net, getattr(self.net, "roi_heads", None)]
-        for part in parts:
+        for part in self._parts():
             if hasattr(part, "score_thresh"):
                 part.score_thresh = score_threshold
+
+    def set_limit(self, detections: int) -> None:
+        """Raise torchvision's own limit; others keep theirs."""
+        for part in self._parts():
+            for name in ("detections_per_img", "topk_candidates"):
+                if hasattr(part, name):
+                    setattr(part, name, max(getattr(part, name), detections))
+
+    def _parts(self) -> list[Any]:
+        return [self.net, getattr(self.net, "roi_heads", None)]
 
     def predict(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Return the answers as tensors, checked."""

@@ -73,6 +73,18 @@ def test_floor_is_inclusive(tiny, family):
         detector.detect(frame, 1.5)
 
 
+def test_a_limit_lets_more_through_and_changes_none_of_the_others(tiny, family):
+    few, many = (awake(tiny(family, max_detections=3, nms_iou=1.0)) for _ in range(2))
+    frame = torch.full((1, 3, 96, 96), 130, dtype=torch.uint8)
+    best = few.detect(frame, 0.0)[0]
+    many.set_limit(30)
+    more = many.detect(frame, 0.0)[0]
+    assert len(best) == 3 and 6 < len(more) <= 30
+    assert torch.equal(more.scores[:3], best.scores) and many.digest() == few.digest()
+    few.set_limit(2)
+    assert len(few.detect(frame, 0.0)[0]) == 2
+
+
 def test_refusals_name_the_thing(tiny, images, labelled):
     detector = tiny("retinanet")
     with pytest.raises(HemError, match=r"street/7\.png: label 3.*2 classes \(disc, square\)"):

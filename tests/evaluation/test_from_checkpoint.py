@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -24,6 +25,7 @@ from hem.config import EvaluateConfig, check
 from hem.errors import HemError
 from hem.evaluate import evaluate
 from hem.evaluation.protocols import SOURCES
+from hem.predicting import FACES
 from hem.structures import Detections
 from hem.video.writer import write_video
 
@@ -37,6 +39,7 @@ class SeesRed:
 
     score_range = (0.0, 1.0)
     asked: ClassVar[list[int]] = []  # pictures of each call
+    limits: ClassVar[list[int]] = []  # asked for
 
     def __init__(self, *class_names: str) -> None:
         self.class_names = class_names
@@ -46,6 +49,9 @@ class SeesRed:
 
     def digest(self) -> str:
         return "0" * 64
+
+    def set_limit(self, detections: int) -> None:
+        self.limits.append(detections)
 
     def detect(self, images, floor_score: float) -> list[Detections]:
         self.asked.append(len(images))
@@ -211,6 +217,13 @@ def test_wider_face(tmp_path, sees):
     assert found["images"] == 2 and found["images_without_predictions"] == 0
     text = (tmp_path / "out/predictions/0--Parade/0_Parade_1.txt").read_text().splitlines()
     assert text[:2] == ["0_Parade_1", "2"] and len(text) == 4
+    # more than the fullest image has faces, where detectors are built for 100 detections
+    shipped = OmegaConf.load(ROOT / "conf/protocol/wider_face.yaml")
+    assert SeesRed.limits[-1] == shipped.max_detections == FACES >= 2000
+    figures(tmp_path, "wider_face", data=node, ground_truth=str(mats), protocol={"max_detections": 7})
+    assert SeesRed.limits[-1] == 7
+    with pytest.raises(HemError, match=r"protocol\.max_detections=0"):
+        figures(tmp_path, "wider_face", data=node, ground_truth=str(mats), protocol={"max_detections": 0})
     with pytest.raises(HemError, match="wider_easy_val"):
         figures(tmp_path, "wider_face", data=node)
     with pytest.raises(HemError, match=r"\+data=wider_face"):
