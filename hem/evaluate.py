@@ -78,7 +78,7 @@ def checkpoints_of(path: Path) -> dict[str, Path]:
 
 def _result(config: EvaluateConfig, name: str, files: Predicted, folder: Path) -> ProtocolResult:
     options = {key: value for key, value in config.protocol.items() if key in _OPTIONS}
-    result = run_protocol(name, files.predictions, files.ground_truth, **options)
+    result = run_protocol(name, files.predictions, files.ground_truth, only=files.only, **options)
     document = {"figures": result.figures, "source": result.source, "note": files.note}
     write_json(folder / "figures.json", "figures", document)
     if result.curves:

@@ -42,11 +42,16 @@ FDDB_IMAGES = "originalPics"
 
 @dataclass(frozen=True)
 class Predicted:
-    """Where predictions and ground truth lie, and what a table must say of the data."""
+    """Where predictions and ground truth lie, and what a table must say of the data.
+
+    ``only`` are the files of the folder ``predictions`` that count, where others of an earlier call with
+    other videos may lie beside them; None for all.
+    """
 
     predictions: Path
     ground_truth: Path
     note: str = ""
+    only: tuple[Path, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -222,12 +227,12 @@ def _video(job: Job) -> Predicted:
     data = Videos(scanned.videos, job.config.video)
     folder = job.folder / "predictions"
     model = job.detector.digest()
-    for video in scanned.videos:
-        file = folder / f"{video.video_id}.parquet"
+    files = {video: folder / f"{video.video_id}.parquet" for video in scanned.videos}
+    for video, file in files.items():
         if file.is_file() and made_otherwise(file, model, video, FLOOR_SCORE):
             file.unlink()
         detect_shown(file, job.detector, model, data, video, FLOOR_SCORE, job.steps)
-    return Predicted(folder, truth)
+    return Predicted(folder, truth, only=tuple(files.values()))
 
 
 def detect_shown(

@@ -1,6 +1,6 @@
 """Every protocol behind one call: files in, figures and curves out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,12 @@ class ProtocolResult:
 
 
 def run_protocol(
-    name: str, predictions: Path, ground_truth: Path, *, miss_rate_setups: str = "citypersons"
+    name: str,
+    predictions: Path,
+    ground_truth: Path,
+    *,
+    miss_rate_setups: str = "citypersons",
+    only: Collection[Path] | None = None,
 ) -> ProtocolResult:
     """Return the figures of predictions made by any program, read from files.
 
@@ -59,6 +64,7 @@ def run_protocol(
             ground truth JSON with height, vis_ratio and ignore) or ``video`` (detections as hem writes
             them; truth as hem writes it, or MOTChallenge text).
         miss_rate_setups: ``citypersons`` or ``caltech``.
+        only: of ``video``: the files below ``predictions`` that count; None for all.
 
     Raises:
         HemError: if the protocol is unknown, or a file is absent or damaged.
@@ -70,7 +76,8 @@ def run_protocol(
         if not path.exists():
             raise HemError(f"{what}={path} is not there")
     options = {"setups": miss_rate_setups} if name == "miss_rate" else {}
-    figures, curves, axes = _RUNNERS[name](predictions, ground_truth, **options)
+    chosen = {"only": only} if name == "video" else {}
+    figures, curves, axes = _RUNNERS[name](predictions, ground_truth, **options, **chosen)
     return ProtocolResult(figures, curves, axes, SOURCES[name], options)
 
 
@@ -147,8 +154,8 @@ def _miss_rate(predictions: Path, ground_truth: Path, setups: str) -> _Answer:
     return figures, curves, ("false positives per image", "miss rate")
 
 
-def _video(predictions: Path, ground_truth: Path) -> _Answer:
-    found, examples = video_files.read_detections(predictions)
+def _video(predictions: Path, ground_truth: Path, only: Collection[Path] | None) -> _Answer:
+    found, examples = video_files.read_detections(predictions, only)
     read = [video_files.read_truth(ground_truth, one) for one in found]
     truths = [truth for truth in read if truth is not None]
     if not truths:

@@ -1,6 +1,7 @@
 """Detections and truth of videos from files, for the ``video`` protocol."""
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,15 +25,21 @@ def _kind(path: Path) -> str:
         return ""
 
 
-def read_detections(path: Path) -> tuple[list[VideoDetections], list[HardExample]]:
+def read_detections(
+    path: Path, only: Collection[Path] | None = None
+) -> tuple[list[VideoDetections], list[HardExample]]:
     """Read a detections file, or every one under a folder, and the hard examples that lie there.
+
+    Args:
+        path: file or folder.
+        only: the files of the folder that count, in any order; None for all.
 
     Raises:
         HemError: if there are no detections, or a file is damaged.
     """
     if path.is_file():
         return [load_detections(path)], []
-    files = {file: _kind(file) for file in sorted(path.rglob("*.parquet"))}
+    files = {file: _kind(file) for file in sorted(path.rglob("*.parquet") if only is None else only)}
     found = [load_detections(file) for file, kind in files.items() if kind.startswith("hem/detections/")]
     if not found:
         raise HemError(f"{path} holds no detections; `python -m hem.detect` writes them (.parquet)")

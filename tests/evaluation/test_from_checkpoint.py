@@ -314,6 +314,26 @@ def test_video(tmp_path, sees):
     assert far == found  # a URL is copied below output_dir first
 
 
+def test_videos_of_an_earlier_call_do_not_count(tmp_path, sees):
+    sees("person")
+    frames = np.array(picture(tmp_path / "x.png"))
+    left, top, right, bottom = BOX
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for name, length in (("a", 6), ("b", 10)):
+        (tmp_path / name).mkdir()
+        write_video(tmp_path / name / f"{name}.mp4", iter([frames] * length), 12.0)
+        row = f"1,{left},{top},{right - left},{bottom - top},1,-1,-1,-1\n"
+        text = "".join(f"{frame},{row}" for frame in range(1, length + 1))
+        (truth / f"{name}.mp4.txt").write_text(text)
+    settings = {"protocol": {"name": "video"}, "output_dir": str(tmp_path / "out"), "checkpoint": "x.pt"}
+    for name, length in (("b", 10), ("a", 6)):
+        more = {"videos": str(tmp_path / name), "ground_truth": str(truth)}
+        (result,) = evaluate(check(EvaluateConfig, {**settings, **more})).values()
+        assert (result.figures["videos"], result.figures["frames"]) == (1, length)
+    assert len(list((tmp_path / "out/predictions").iterdir())) == 2, "what was paid for is kept"
+
+
 def test_a_folder_must_be_a_run(tmp_path):
     settings = {
         "protocol": {"name": "coco"},
