@@ -22,6 +22,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from hem.detectors.backbones import BackboneSpec, Pyramid, level_sizes
 from hem.detectors.contract import Contract, PartialTransform, adopt
 from hem.detectors.official import Official, chain_stages, finish, mobilenet_stages, resnet_stages
+from hem.detectors.precision import keep_boxes_exact
 from hem.detectors.protocol import Detector, settings_of
 from hem.detectors.two_stage import PartialRoIHeads, PartialRPN
 from hem.errors import HemError
@@ -148,6 +149,7 @@ class FasterRCNN(Detector):
         if prior is not None:
             set_prior(net.roi_heads.box_predictor.cls_score, prior)
         adopt(net.transform, PartialTransform)
+        keep_boxes_exact(net)
         adopt(net.rpn, PartialRPN, contract=contract, single_class=classes == 2)
         adopt(net.roi_heads, PartialRoIHeads, contract=contract, classes=classes)
         super().__init__(net, class_names, settings)

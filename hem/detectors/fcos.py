@@ -12,6 +12,7 @@ from hem.detectors.backbones import BackboneSpec, Pyramid, group_norm
 from hem.detectors.contract import Contract, PartialTransform, adopt
 from hem.detectors.official import Official, finish, resnet_stages
 from hem.detectors.one_stage import PartialFCOSHead
+from hem.detectors.precision import keep_boxes_exact
 from hem.detectors.protocol import Detector, settings_of
 from hem.errors import HemError
 
@@ -93,6 +94,7 @@ class FCOS(Detector):
         else:
             net = _generic(BackboneSpec.of(settings), classes, head_convs, prior, options)
         adopt(net.transform, PartialTransform)
+        keep_boxes_exact(net)
         adopt(net.head, PartialFCOSHead, contract=contract, radius=centre_radius)
         super().__init__(net, class_names, settings)
         if backbone == "resnet50_fpn":

@@ -19,6 +19,7 @@ from hem.detectors.backbones import BackboneSpec, Pyramid, group_norm, level_siz
 from hem.detectors.contract import Contract, PartialTransform, adopt
 from hem.detectors.official import Official, finish, resnet_stages
 from hem.detectors.one_stage import PartialRetinaNetHead
+from hem.detectors.precision import keep_boxes_exact
 from hem.detectors.protocol import Detector, settings_of
 from hem.errors import HemError
 
@@ -128,6 +129,7 @@ class RetinaNet(Detector):
                 common,
             )
         adopt(net.transform, PartialTransform)
+        keep_boxes_exact(net)
         adopt(
             net.head,
             PartialRetinaNetHead,

@@ -19,6 +19,7 @@ from torchvision.models.detection.ssdlite import (
 from hem.detectors.contract import Contract, PartialTransform, adopt
 from hem.detectors.official import Official, chain_stages, finish, mobilenet_stages
 from hem.detectors.one_stage import PartialSSD
+from hem.detectors.precision import keep_boxes_exact
 from hem.detectors.protocol import Detector, settings_of
 from hem.errors import HemError
 
@@ -218,3 +219,4 @@ def _adopt(net: nn.Module, contract: Contract) -> None:
     adopt(net, PartialSSD, contract=contract)
     transform: Any = net.transform
     adopt(transform, PartialTransform)
+    keep_boxes_exact(net)
