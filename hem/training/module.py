@@ -97,9 +97,10 @@ class DetectionModule(pl.LightningModule):
         self.log_dict({**logged, "train/loss": total.detach()}, batch_size=len(batch))
         return total
 
-    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let the teacher follow, once for each optimiser step."""
-        if self.teacher is not None and self.global_step > self.teacher.updates:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Take the optimiser's step, then let the teacher follow: whatever comes next finds it up to date."""
+        super().optimizer_step(*args, **kwargs)
+        if self.teacher is not None:
             self.teacher.update(self.detector)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

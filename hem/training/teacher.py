@@ -26,7 +26,10 @@ class EmaTeacher:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Move the average one optimiser step towards ``network``."""
+        """Move the average one optimiser step towards ``network``, on whose device it lives from then on."""
+        device = next(network.parameters()).device
+        if next(self.network.parameters()).device != device:  # it was copied before the network was moved
+            self.network.to(device)
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         current = network.state_dict()

@@ -90,6 +90,33 @@ def test_replay_comes_on_top_of_the_same_labelled_images(
         assert len(mixed) == 2 * len(plain)
 
 
+@pytest.mark.parametrize("stop_after", [1, 3, 6])
+def test_a_run_killed_while_it_accumulates_goes_on_as_if_never_stopped(
+    tmp_path: Path, make_tiny, images, stop_after: int
+) -> None:
+    """Gradients of half a step are not in a checkpoint: the run resumes where nothing is accumulated."""
+
+    class Half(Watch):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            if batch_idx % 2 and trainer.global_step == self.stop_after:
+                raise RuntimeError("killed")
+
+    def fresh():
+        torch.manual_seed(0)
+        return make_tiny()
+
+    settings = trainer(accumulate=2, ema_decay=0.9)
+    whole, second = Watch(), Watch()
+    expected = run(tmp_path / "whole", fresh(), images, whole, settings)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path / "cut", fresh(), images, Half(stop_after), settings)
+    torch.manual_seed(99)
+    got = run(tmp_path / "cut", make_tiny(), images, second, settings)
+    assert second.seen == whole.seen[2 * stop_after :]
+    for name, value in expected.items():
+        assert torch.equal(value, got[name]), name
+
+
 def test_accumulation_counts_optimiser_steps(tmp_path: Path, tiny, images) -> None:
     watch = Watch()
     run(tmp_path, tiny, images, watch, trainer(accumulate=2))
@@ -108,7 +135,7 @@ def test_the_teacher_is_in_the_checkpoint(tmp_path: Path, tiny, images) -> None:
     with pytest.raises(RuntimeError, match="killed"):
         run(tmp_path, tiny, images, Watch(3), trainer(ema_decay=0.9))
     saved = torch.load(tmp_path / RESUME_FILE, weights_only=True)["teacher"]
-    assert saved["updates"] == 2  # it follows a step when the next one begins, resumed or not
+    assert saved["updates"] == 3  # one for each step that the checkpoint holds
     assert set(saved["network"]) == set(tiny.state_dict())
     assert any(not torch.equal(value, tiny.state_dict()[name]) for name, value in saved["network"].items())
 
