@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from hem.errors import HemError
 from hem.structures import Detections, Target, VideoDetections, VideoTruth
 
+# What no frame of a video with uneven times lasts: beyond both the clock was set, or recording paused.
+_JUMP_S, _JUMP_LENGTHS = 2.0, 10
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledFrame:
@@ -109,13 +112,15 @@ def seen_frames(found: VideoDetections, truth: VideoTruth) -> NDArray[np.bool_]:
 def minutes_of(found: VideoDetections, frames: NDArray[np.bool_]) -> float:
     """Return how long the chosen frames are on screen, in minutes.
 
-    A frame lasts until the next one. Where that is unknown (the last frame, before a gap) it lasts
-    the median of the others, or 1 / fps in a video of one frame.
+    A frame lasts until the next one. Where that is unknown (the last frame, before a gap, where the clock
+    goes back) it lasts the median of the others, or 1 / fps in a video of one frame. So it does where the
+    clock jumps ahead, by more than 2 seconds and 10 medians: no frame shows the time between.
     """
     lengths = np.diff(found.frame_times_s, append=np.nan)
     known = lengths[np.isfinite(lengths) & (lengths > 0)]
     usual = float(np.median(known)) if len(known) else 1.0 / found.video.fps
-    lengths = np.where(np.isfinite(lengths) & (lengths >= 0), lengths, usual)
+    longest = max(_JUMP_S, _JUMP_LENGTHS * usual)
+    lengths = np.where((lengths >= 0) & (lengths <= longest), lengths, usual)
     return float(lengths[frames].sum() / 60.0)
 
 

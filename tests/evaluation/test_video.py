@@ -85,6 +85,24 @@ def test_unlabelled_frames_and_gaps_are_left_out(make_detections, make_truth):
     assert matched.minutes[0] == pytest.approx(0.2 / 60)
 
 
+def test_time_that_no_frame_shows_does_not_count(make_detections, make_truth):
+    """Frames every 40 ms (100 by the header), then the clock jumps an hour."""
+    times = [0.0, 0.04, 0.08, 0.12, 3600.12, 3600.16, 3601.96, 3604.17]
+    found = make_detections([(0, A, 1, 0.9), (1, B, 1, 0.9)], 8, times=times)
+
+    def seconds(*frames):
+        return minutes_of(found, np.isin(np.arange(8), frames)) * 60
+
+    assert seconds(3) == pytest.approx(0.04), "the jump"
+    assert seconds(5) == pytest.approx(1.8), "a long still is not"
+    assert seconds(6) == pytest.approx(0.04) and seconds(7) == pytest.approx(0.04)
+    assert seconds(*range(8)) == pytest.approx(7 * 0.04 + 1.8)
+    slow = make_detections([], 4, times=[0.0, 5.0, 10.0, 50.0])  # a picture every five seconds
+    assert minutes_of(slow, np.array([False, False, True, False])) == pytest.approx(40 / 60)
+    alarms = curve([found], [make_truth([(0, A, 1)], 8)])
+    assert alarms.false_alarms_per_minute[-1] == pytest.approx(60 / (7 * 0.04 + 1.8))
+
+
 def test_minutes_follow_variable_frame_times(make_detections):
     found = make_detections([], 4, times=[0.0, 0.5, 0.6, 0.7])
     assert minutes_of(found, np.array([True, False, False, False])) == pytest.approx(0.5 / 60)
