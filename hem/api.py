@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from hem.artifacts.rulings import gather_rulings
 from hem.asked import AnyPath, SomeVideos, detector_of, preset_of, videos_of
 from hem.config import VideoConfig
 from hem.errors import HemError
-from hem.given import Say, digest_of_file, evidence_from, file_for, paper_alone
+from hem.given import Say, digest_of_file, evidence_from, file_for, paper_alone, try_files
 from hem.mining.presets import Elicited, Paper, Preset
 from hem.mining.run import NO_CALIBRATION
 from hem.mining.score_scale import ScoreScale
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from hem.detectors.protocol import Detector
 
 EVIDENCE = "evidence"
+_MOST_EXEMPT = 0.9  # share of what `paper` looks at, beyond which its thresholds hardly fit the scores
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,14 @@ class MiningResult:
             from it at once.
         rows: one summary row for each video.
         seconds: of collecting, and of querying.
+        remarks: what is legal and probably not meant.
     """
 
     examples: Sequence[HardExample]
     evidence: Sequence[Evidence]
     rows: list[dict[str, Any]]
     seconds: Mapping[str, float]
+    remarks: Sequence[str] = ()
 
 
 def mine_videos(
@@ -118,6 +122,8 @@ def mine_videos(
             settings, floor_score=low, variants=(), score_threshold=anything, neighbour_threshold=anything
         )
     _try_out(preset, settings, scale)
+    if detections is not None and len(data.videos) > 1:
+        try_files(data, detections, detections_format, class_names, root)
     digests = _digests(data, detector, detections, detections_format)
     refuse_other_pass(root, data, digests, settings, preset, class_names)
     started = time.monotonic()
@@ -242,7 +248,8 @@ def _answer(
     rulings = gather_rulings(output_dir, [Path(one) for one in verdicts])
     scale = None if calibration is None else load_scale(calibration, evidence)
     mined = preset.mine(evidence, seed=seed, calibrated=scale) if found is None else found
-    seen = list(map(_Seen.of, evidence))  # a loop's variable would keep one while the next is read
+    # a loop's variable would keep one while the next is read
+    seen = list(map(partial(_Seen.of, preset=preset), evidence))
     evidence.let_go()  # with what the rules looked up in it, before files are written
     examples = honour(mined, rulings)
     seconds = {"collect": collected, "query": time.monotonic() - started}
@@ -269,7 +276,7 @@ def _answer(
             "evidence": str(root),
         },
     )
-    return MiningResult(examples, evidence, rows, seconds)
+    return MiningResult(examples, evidence, rows, seconds, _remarks(preset, seen))
 
 
 @dataclass(frozen=True)
@@ -281,10 +288,16 @@ class _Seen:
     highest: int
     row: dict[str, Any]
     gaps: list[str]
+    candidates: int
+    exempt: int
 
     @classmethod
-    def of(cls, evidence: Evidence) -> "_Seen":
+    def of(cls, evidence: Evidence, preset: Preset) -> "_Seen":
         found = evidence.detections
+        over = exempt = 0
+        if isinstance(preset, Paper):
+            over = int((found.scores >= preset.score_threshold).sum())
+            exempt = int((found.scores >= max(preset.max_score, preset.score_threshold)).sum())
         times = found.frame_times_s[found.decoded]
         row = {
             "video": found.video.video_id,
@@ -293,7 +306,20 @@ class _Seen:
             "detections": len(found),
         }
         gaps = [str(gap) for gap in found.gaps]
-        return cls(found.video, tuple(found.class_names), int(found.labels.max(initial=1)), row, gaps)
+        names, highest = tuple(found.class_names), int(found.labels.max(initial=1))
+        return cls(found.video, names, highest, row, gaps, over, exempt)
+
+
+def _remarks(preset: Preset, seen: Sequence[_Seen]) -> list[str]:
+    """Return what to say where nearly nothing could become a hard negative; scores are not always 0 to 1."""
+    over, exempt = sum(one.candidates for one in seen), sum(one.exempt for one in seen)
+    if not isinstance(preset, Paper) or exempt <= _MOST_EXEMPT * over:
+        return []
+    return [
+        f"{exempt} of the {over} detections over mining.score_threshold={preset.score_threshold:g} have "
+        f"scores of mining.max_score={preset.max_score:g} or more, which `paper` never takes for false: "
+        "give both on the scale of these scores"
+    ]
 
 
 def _plain(value: object) -> object:

@@ -29,6 +29,17 @@ _DETECTION_SUFFIXES = (".txt", ".json", ".parquet")
 Say = Callable[[int], None]
 
 
+def try_files(data: Videos, detections: Path, source: str, class_names: tuple[str, ...], root: Path) -> None:
+    """Read the detections of each video without evidence under ``root`` once, before hours go into the first.
+
+    Raises:
+        HemError: as evidence_from would, when it came to that video.
+    """
+    for video in data.videos:
+        if not folder_of(root, video, data.videos).exists():
+            read_detections(file_for(detections, video, data.videos), video, source, class_names)
+
+
 def evidence_from(
     data: Videos,
     detections: Path,

@@ -55,6 +55,8 @@ def main(values: dict[str, Any]) -> None:
         if config.keep_frames:
             _keep_frames(config, result, output)
         steps.show(mined_table(result.rows, result.seconds))
+        for remark in result.remarks:
+            steps.say(f"note: {remark}")
         steps.say(f"written to {output}")
 
 

@@ -252,3 +252,32 @@ def test_one_class_may_be_named_without_brackets(world, run):
 
 def read_json_of(world):
     return json.loads((world / "out" / "hard_examples.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("factor", "settings", "said"), [(1, (), False), (50, (), True), (50, (40, 49), False)]
+)
+def test_paper_on_scores_of_another_scale_is_remarked_upon(world, run, factor, settings, said):
+    lines = [
+        " ".join([*line.split()[:4], str(factor * float(line.split()[4]))]) if line.count(" ") == 4 else line
+        for line in (world / "found.txt").read_text().splitlines()
+    ]
+    (world / "found.txt").write_text("\n".join(lines) + "\n")
+    names = ("mining.score_threshold", "mining.max_score")
+    status, text = run(*given(world, "mining=paper"), *map("{}={}".format, names, settings))
+    assert status == 0, text
+    assert ("25 of the 25 detections over mining.score_threshold=0.8" in " ".join(text.split())) == said
+
+
+def test_a_broken_file_of_detections_is_found_before_the_first_video_is_read(world, run):
+    for name in ("one", "two"):
+        (world / "many").mkdir(exist_ok=True)
+        (world / "many" / f"{name}.mp4").write_bytes((world / "clip.mp4").read_bytes() + bytes(8 + len(name)))
+        (world / f"{name}.txt").write_text((world / "found.txt").read_text())
+    (world / "two.txt").write_text("frame1.jpg\n3\n1 2 3\n")
+    for preset in ("paper", "temporal"):
+        status, text = run(
+            f"videos={world / 'many'}", f"detections={world}", f"mining={preset}", output=preset
+        )
+        assert status == 2 and "two.txt" in text, text
+        assert not list((world / preset).rglob("detections.parquet"))
