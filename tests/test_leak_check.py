@@ -111,3 +111,11 @@ def test_videos_behind_urls_are_copied_first(world: Path) -> None:
     )
     assert [video.video_id for video in parts.videos] == ["a.mp4"]
     assert (world / "store" / "videos") in Path(parts.videos[0].path).parents
+
+
+def test_a_heldout_video_that_is_mined_too_is_refused(world: Path) -> None:
+    """Under another name, and whatever is done about pictures that only look alike."""
+    (world / "mined/other_name.mp4").write_bytes((world / "heldout/b.mp4").read_bytes())
+    config = config_of(world, heldout_videos=str(world / "heldout"), **{"evaluation.leaks": "off"})
+    with pytest.raises(HemError, match=r"held-out video b\.mp4 is also mined, as other_name\.mp4"):
+        note(config)

@@ -15,6 +15,7 @@ from hem.detectors.contract import (
     forbidden_classes,
     hard_pairs,
     negative_copies,
+    negative_weight,
     points_inside,
     to_labels,
 )
@@ -228,3 +229,22 @@ def test_hardest():
 def test_unknown_box_loss():
     with pytest.raises(ValueError, match="none of"):
         box_loss("l3", None, box(), box(), box())
+
+
+def test_several_negatives_on_one_candidate_give_it_the_largest_weight():
+    """Of one class, in either order, and of every class beside one: never their sum, never the last."""
+    for weights, classes, expected in (
+        ((3.0, 2.0), (2, 2), [0, 0, 3]),
+        ((2.0, 3.0), (2, 2), [0, 0, 3]),
+        ((5.0, 3.0), (0, 2), [5, 5, 5]),
+        ((3.0, 5.0), (0, 2), [3, 3, 5]),
+    ):
+        labels = labels_of(
+            negatives_xyxy=box((50, 50, 60, 60), (51, 51, 61, 61)),
+            negative_labels=torch.tensor(classes),
+            negative_weights=torch.tensor(weights),
+        )
+        matched, pairs = torch.tensor([-1]), torch.ones(2, 1, dtype=torch.bool)
+        found, _ = channel_weights(labels, matched, pairs, torch.tensor([False]), 3)
+        assert found.tolist() == [expected]
+        assert negative_weight(pairs, labels["negative_weights"]).tolist() == [max(weights)]

@@ -288,3 +288,53 @@ def test_objectness_learns_only_what_holds_for_every_class(tiny, classes, label,
     assert left.tolist() == [-1, -1, 0]
     assert plan.hard.tolist() == [taught, taught, False]
     assert plan.weights.tolist() == ([2, 2, 1] if taught else [1, 1, 1])
+
+
+def test_objectness_loss_by_hand(tiny):
+    """A soft positive of weight 0.5, an ignored anchor, a hard negative of weight 3 and plain background."""
+    rpn = tiny("faster_rcnn", class_names=("disc",)).net.rpn
+    target = Target(
+        POSITIVE,
+        torch.tensor([1]),
+        weights=torch.tensor([0.5]),
+        soft_scores=torch.tensor([0.3]),
+        negatives_xyxy=ELSEWHERE,
+        negative_weights=torch.tensor([3.0]),
+        ignore_xyxy=torch.tensor([[0.0, 60.0, 30.0, 96.0]]),
+    )
+    ignored, plain = torch.tensor([[2.0, 62.0, 28.0, 90.0]]), torch.tensor([[60.0, 2.0, 90.0, 30.0]])
+    anchors = [torch.cat([POSITIVE, ignored, ELSEWHERE, plain])]
+    assigned, _ = rpn.assign_targets_to_anchors(anchors, [contract.to_labels(target, torch.device("cpu"))])
+    assert assigned[0].tolist() == [1, -1, -1, 0]
+    logits = torch.tensor([0.7, 5.0, 1.2, -0.4])
+    deltas, wanted = torch.full((4, 4), 2.0), torch.zeros(4, 4)
+    objectness, box = rpn.compute_loss(logits[:, None], deltas, assigned, [wanted])
+    p = logits.double().sigmoid()
+    own = -(0.3 * p[0].log() + 0.7 * (1 - p[0]).log())
+    expected = (0.5 * own - 3 * (1 - p[2]).log() - (1 - p[3]).log()) / 3
+    assert objectness.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert box.item() == pytest.approx(0.5 * 4 * (2 - 1 / 18) / 3, rel=1e-5)  # smooth L1, beta 1/9
+
+
+def test_what_each_proposal_teaches_by_hand(tiny):
+    """A positive is no hard negative though one of another class lies on it; each keeps its own weight."""
+    heads = tiny("faster_rcnn", negative_repeats=1).net.roi_heads
+    labels = contract.to_labels(
+        Target(
+            POSITIVE,
+            torch.tensor([1]),
+            weights=torch.tensor([0.5]),
+            negatives_xyxy=torch.cat([POSITIVE, ELSEWHERE]),
+            negative_labels=torch.tensor([2, 1]),
+            negative_weights=torch.tensor([4.0, 3.0]),
+        ),
+        torch.device("cpu"),
+    )
+    plain = torch.tensor([[60.0, 2.0, 90.0, 30.0]])
+    samples = heads._candidates(torch.cat([POSITIVE, ELSEWHERE, plain]), labels)
+    # three proposals, the true box, a copy of each hard negative
+    assert samples.labels.tolist() == [1, 0, 0, 1, 0, 0]
+    assert samples.weights.tolist() == [0.5, 3, 1, 0.5, 4, 3]
+    assert samples.forced.tolist() == [False, False, False, False, True, True]
+    nothing, first, second = [False] * 3, [False, True, False], [False, False, True]
+    assert samples.ruled_out.tolist() == [nothing, first, nothing, nothing, second, first]

@@ -175,3 +175,24 @@ def test_published_detector(shared_protocols):
             expected = official[official[:, 1] <= count, 0].max()
             assert rates[counts <= count].max() == pytest.approx(expected, abs=0.005), (kind, count)
     assert result.figures["discrete_true_positive_rate_at_last"] == pytest.approx(0.896345, abs=0.001)
+
+
+def test_faces_are_drawn_as_the_program_draws_them():
+    """Half axes lose their fraction (but not below 1), centres and corners go to the nearest pixel."""
+    face = ellipses([20.9, 20.9, 0.0, 100.4, 99.6])
+    result = evaluate({"a": np.array([[79.6, 80.4, 40.0, 39.8, 0.9]])}, {"a": face})
+    assert result.continuous.tolist() == pytest.approx([math.pi * 400 / 41**2], rel=1e-9)
+    # the right half: from half a pixel left of the centre at 100
+    half = evaluate({"a": np.array([[100.0, 80, 20, 40, 0.9]])}, {"a": face})
+    common = math.pi * 200 + 0.5 * math.sqrt(400 - 0.25) + 400 * math.asin(0.5 / 20)
+    expected = common / (math.pi * 400 + 21 * 41 - common)
+    assert half.continuous.tolist() == pytest.approx([expected], rel=1e-9)
+    tiny = evaluate({"a": np.array([[99, 99, 2, 2, 0.9]])}, {"a": ellipses([0.4, 0.6, 0.0, 100, 100])})
+    assert tiny.continuous.tolist() == pytest.approx([math.pi / 9], rel=1e-9)
+
+
+@pytest.mark.parametrize(("overlap", "hits"), [(0.5, 0.0), (np.nextafter(0.5, 1), 1.0)])
+def test_a_match_overlaps_by_more_than_half(monkeypatch, overlap, hits):
+    monkeypatch.setattr("hem.evaluation.fddb.overlaps", lambda *_: np.array([[overlap]]))
+    result = evaluate({"a": np.array([[*BOX, 0.9]])}, {"a": ellipses(CIRCLE)})
+    assert result.discrete.tolist() == [hits] and result.continuous.tolist() == [overlap]

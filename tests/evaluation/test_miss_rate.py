@@ -199,3 +199,15 @@ def test_published_figures(shared_protocols):
     assert round(100 * figures["reasonable_small"], 2) == 31.38
     assert round(100 * figures["reasonable_heavy"], 2) == 55.25
     assert round(100 * figures["all"], 2) == 59.67
+
+
+def test_of_equal_overlaps_the_later_pedestrian_is_taken():
+    first, later = (0.0, 0.0, 40.0, 100.0), (20.0, 0.0, 60.0, 100.0)
+    both = truth((first, 1, 0), (later, 1, 0))
+    between, only_first, only_later = (
+        (x, 0.0, x + 40.0, 100.0) for x in (10.0, -5.0, 25.0)
+    )  # IoU 0.6 with either; 35/45 with one and below a half with the other
+    result = evaluate({1: found((between, 0.9), (only_first, 0.8))}, {1: both}, REASONABLE)
+    assert result.miss_rate.tolist() == [0.5, 0.0] and result.false_positives_per_image.tolist() == [0, 0]
+    result = evaluate({1: found((between, 0.9), (only_later, 0.8))}, {1: both}, REASONABLE)
+    assert result.miss_rate.tolist() == [0.5, 0.5] and result.false_positives_per_image.tolist() == [0, 1]

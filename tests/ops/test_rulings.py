@@ -96,3 +96,15 @@ def test_as_mined_undoes_verdicts_and_places():
     assert [e.example_id for e in restored] == [e.example_id for e in mined]
     assert restored[0].weight == mined[0].weight
     assert [e.kind for e in as_mined(after, said)][1] is Kind.IGNORE
+
+
+def test_the_last_answer_counts():
+    """In the weights of the others, and where two answers are as near: what was said later holds."""
+    right, wrong, unseen = (example(frame) for frame in range(3))
+    done = with_verdicts([unseen], [verdict(right, "right"), verdict(wrong, "wrong")])
+    assert done[0].weight == pytest.approx(0.6 * (1 + PRIOR) / (2 + PRIOR))
+    before = example(box=(0, 0, 20, 20))
+    again, moved = replace(before, video_id="renamed.mp4"), example(box=(0, 0, 20, 21))
+    for answers, kind in ((("wrong", "right"), Kind.HARD_NEGATIVE), (("right", "wrong"), Kind.IGNORE)):
+        said = [verdict(one, answer) for one, answer in zip((before, again), answers, strict=True)]
+        assert with_verdicts([moved], said)[0].kind is kind

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from hem.config import VideoConfig
 from hem.evaluation.frames import pair_videos, seen_frames
-from hem.structures import VideoTruth
+from hem.structures import FrameBatch, FrameGap, VideoInfo, VideoTruth
 from hem.training.measure import detect_video
 from hem.training.video_data import VideoData
 from hem.video.manifest import scan_videos
@@ -41,3 +43,30 @@ def test_a_cut_video_is_measured_on_what_is_left_of_it(cut_video: Path, tiny) ->
     )
     pairs = pair_videos([found], [truth])
     assert int(seen_frames(*pairs[0]).sum()) == decoded
+
+
+def test_frames_lost_at_the_end_belong_to_the_video(tiny) -> None:
+    """They are no frames that were looked at, and truth beyond the last decoded one is no error."""
+    video = VideoInfo("v.mp4", fps=10.0)
+    gaps = (FrameGap(4, 6, "damage"),)
+
+    class Source:
+        def __init__(self) -> None:
+            self.video = video
+
+        def __iter__(self):
+            frames = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+            yield FrameBatch(video, frames, torch.arange(4), torch.arange(4) / 10.0)
+
+        def report(self) -> SimpleNamespace:
+            return SimpleNamespace(gaps=gaps, error=None)
+
+    found = detect_video(tiny, Source(), 0.05)
+    assert found.n_frames == 6 and found.gaps == gaps
+    assert np.isnan(found.frame_times_s).tolist() == [False] * 4 + [True] * 2
+    nothing = np.zeros(0, dtype=np.int64)
+    truth = VideoTruth(
+        "v.mp4", nothing, np.zeros((0, 4)), nothing, nothing == 1, nothing, np.ones(6, dtype=bool), ("thing",)
+    )
+    pairs = pair_videos([found], [truth])
+    assert seen_frames(*pairs[0]).tolist() == [True] * 4 + [False] * 2

@@ -1,5 +1,6 @@
 """Decoders that hang, die or give up are survived, and what was read before is kept."""
 
+import json
 import os
 import subprocess
 import sys
@@ -277,3 +278,28 @@ def test_the_worker_starts_without_torch() -> None:
     """Importing torch takes seconds, which every guarded video would pay."""
     code = "import sys, hem.video.worker, hem.video.pyav_source; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_worker_whose_owner_is_gone_ends_itself(tmp_path: Path) -> None:
+    """Nobody kills it; its own timer, 5 s and twice stall_s, ends a decoder that hangs."""
+    orders = {
+        "reader": "fakes:Sleeps", "path": "v.mp4", "fps": 25.0, "start_frame": 0, "end_frame": None,
+        "stride": 1, "only": None, "threads": 0, "slots": 2, "chunk_frames": 8, "ring_bytes": 1 << 20,
+        "stall_s": 0.1, "ring_dir": str(tmp_path), "sys_path": [str(Path(__file__).parent), *sys.path],
+    }  # fmt: skip
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "hem.video.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert worker.stdin is not None and worker.stderr is not None
+        worker.stdin.write(json.dumps(orders) + "\n")
+        worker.stdin.flush()
+        assert worker.wait(timeout=60) == 1
+        assert "Timeout" in worker.stderr.read()
+    finally:
+        worker.kill()
+        worker.communicate()
