@@ -280,12 +280,13 @@ def test_the_worker_starts_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_worker_whose_owner_is_gone_ends_itself(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_ends_itself(tmp_path: Path) -> None:
     """Nobody kills it; its own timer, 5 s and twice stall_s, ends a decoder that hangs."""
     orders = {
         "reader": "fakes:Sleeps", "path": "v.mp4", "fps": 25.0, "start_frame": 0, "end_frame": None,
         "stride": 1, "only": None, "threads": 0, "slots": 2, "chunk_frames": 8, "ring_bytes": 1 << 20,
-        "stall_s": 0.1, "ring_dir": str(tmp_path), "sys_path": [str(Path(__file__).parent), *sys.path],
+        "stall_s": 0.1, "ring_dir": str(tmp_path), "parent": os.getpid(),
+        "sys_path": [str(Path(__file__).parent), *sys.path],
     }  # fmt: skip
     worker = subprocess.Popen(
         [sys.executable, "-m", "hem.video.worker"],
