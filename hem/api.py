@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hem import settings as shipped
 from hem.artifacts import save_coco, save_examples, write_json
 from hem.artifacts.evidence import StoredEvidence
@@ -22,9 +20,10 @@ from hem.given import Say, digest_of_file, evidence_from, file_for, paper_alone,
 from hem.mining.presets import Elicited, Paper, Preset
 from hem.mining.run import NO_CALIBRATION
 from hem.mining.score_scale import ScoreScale
+from hem.mining.trial import try_out
 from hem.ops.rulings import honour
 from hem.stored import collected_with, exactly_for, refuse_other_pass
-from hem.structures import FrameGap, HardExample, Kind, VideoDetections, VideoInfo
+from hem.structures import FrameGap, HardExample, Kind, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import counts_of
 from hem.training.calibration import load_scale
@@ -121,7 +120,7 @@ def mine_videos(
         settings = replace(
             settings, floor_score=low, variants=(), score_threshold=anything, neighbour_threshold=anything
         )
-    _try_out(preset, settings, scale)
+    try_out(preset, settings, scale)
     if detections is not None and len(data.videos) > 1:
         try_files(data, detections, detections_format, class_names, root)
     digests = _digests(data, detector, detections, detections_format)
@@ -154,29 +153,6 @@ def _check_sources(preset: Preset, detector: bool, detections: bool) -> None:
             "mining=elicited asks a detector about disturbed frames, and given detections cannot be asked: "
             "give checkpoint=, or mine with `temporal` or `hem`"
         )
-
-
-def _try_out(preset: Preset, settings: CollectSettings, scale: ScoreScale | None) -> None:
-    """Ask the preset about a video in which nothing was found, before hours go into real ones.
-
-    Raises:
-        HemError: if it could never be answered from what ``settings`` collect, or a disturbance is unknown.
-    """
-    if settings.variants:
-        from hem.mining.disturbances import disturbances  # not needed to answer from evidence
-
-        disturbances(settings.variants)
-    floor = settings.floor_score
-    # with no score to count, quantiles are read as the floor: as one that lies in the ranges
-    if getattr(preset, "score_scale", "") == "quantile":
-        floor = max(floor, settings.score_threshold[0], settings.neighbour_threshold[0])
-    nothing = VideoDetections.from_frames(
-        VideoInfo("nothing", width=64, height=64), [], np.zeros(1), floor_score=floor
-    )
-    no_change = np.zeros(0) if settings.still_s > 0 else None
-    kept = replace(settings, floor_score=floor)
-    evidence = Evidence(nothing, np.zeros(1, np.bool_), np.zeros(1, np.bool_), kept, change=no_change)
-    preset.mine([evidence], calibrated=scale)
 
 
 def _digests(

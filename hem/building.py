@@ -17,6 +17,7 @@ from hem.errors import HemError
 from hem.instantiate import check_arguments, instantiate, locate
 from hem.leak_check import note_of_leaks
 from hem.mining.presets import Preset
+from hem.mining.trial import try_out
 from hem.structures import VideoInfo
 from hem.structures.evidence import CollectSettings
 from hem.training.experiment import Parts, Progress, is_calibrated
@@ -82,6 +83,19 @@ def build_presets(config: TrainConfig) -> tuple[dict[str, Preset], dict[str, dic
     return presets, settings
 
 
+def try_presets(presets: Mapping[str, Preset], collect: CollectSettings) -> None:
+    """Ask every arm's preset about an empty video, as it will ask of what each round collects.
+
+    Raises:
+        HemError: naming the arm, if a preset could never be answered.
+    """
+    for name, preset in presets.items():
+        try:
+            try_out(preset, collect)
+        except HemError as error:
+            raise HemError(f"arms.{name} could not be mined from what collect.* collects: {error}") from None
+
+
 def find_videos(
     root: str | Sequence[str] | None, key: str, needed: bool, store_dir: str | Path | None = None
 ) -> Manifest:
@@ -109,6 +123,7 @@ def build_parts(
     """
     collect: CollectSettings = instantiate(config.collect, "collect", CollectSettings)
     presets, settings = build_presets(config)
+    try_presets(presets, collect)
     locate(str(config.detector.get("_target_", "")), "detector", Detector)
     augment = instantiate(config.augment, "augment") if config.augment.get("_target_") else None
     mines = bool(presets)
