@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from hem.allocator import keep_freed_memory
-from hem.artifacts import read_json, whole_file, write_json
+from hem.artifacts import whole_file, write_json
+from hem.artifacts.places import read_stages
 from hem.compose import entry
 from hem.config import EvaluateConfig, check
 from hem.errors import HemError
@@ -72,8 +73,8 @@ def checkpoints_of(path: Path) -> dict[str, Path]:
         raise HemError(
             f"checkpoint={path} is a folder without {STAGES}: neither a checkpoint nor a finished run"
         )
-    stages = read_json(path / STAGES, "stages")["checkpoints"]
-    return {str(name): Path(place) for name, place in stages.items()}
+    found: dict[str, Path] = read_stages(path)["checkpoints"]
+    return found
 
 
 def _result(config: EvaluateConfig, name: str, files: Predicted, folder: Path) -> ProtocolResult:

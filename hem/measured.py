@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ MOST_PAIRS = 8
 
 def measured(
     videos: Sequence[VideoInfo],
-    evidence: Path | None,
+    evidence: str | None,
     heldout: Mapping[str, Sequence[VideoDetections]],
     heldout_videos: Sequence[VideoInfo],
     truths: Sequence[VideoTruth],
@@ -35,7 +34,7 @@ def measured(
     }
     return {
         "videos": [asdict(video) for video in videos],
-        "evidence": None if evidence is None else str(evidence),
+        "evidence": evidence,
         "curves": {name: _curve(found, truths) for name, found in heldout.items()} if truths else {},
         "purity_yield": _purity(examples, mined_truths),
         "right": right,

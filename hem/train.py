@@ -3,11 +3,13 @@
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hem.allocator import keep_freed_memory
 from hem.artifacts import read_json, remove_parts, save_coco, save_examples, write_json
+from hem.artifacts.places import RUN_DIR, kept_path
 from hem.building import build_parts, truth_folder
 from hem.compose import entry
 from hem.config import TrainConfig, check
@@ -95,19 +97,22 @@ def compare(experiment: Experiment, run: Path, skipped: list[dict[str, str]], st
     for name in config.arms:
         checkpoints[name] = experiment.arm(name, baseline, evidence) / "checkpoint.pt"
     folders = {name: experiment.predictions(name, path) for name, path in checkpoints.items()}
+    kept = partial(kept_path, run=run, store=experiment.store.root)
     lost += _lost(experiment.heldout_detections(folders["baseline"]), steps)
     write_json(
         run / "stages.json",
         "stages",
         {
-            "checkpoints": {name: str(path) for name, path in checkpoints.items()},
-            "predictions": {name: str(path) for name, path in folders.items()},
-            "evidence": None if evidence is None else str(evidence),
-            "calibration": None if calibration is None else str(calibration),
+            RUN_DIR: str(run.resolve()),
+            "checkpoints": {name: kept(path) for name, path in checkpoints.items()},
+            "predictions": {name: kept(path) for name, path in folders.items()},
+            "evidence": None if evidence is None else kept(evidence),
+            "calibration": None if calibration is None else kept(calibration),
         },
     )
-    document, kept = _measured(experiment, folders, mined, [*skipped, *lost], evidence)
-    write_json(run / "measured.json", "measured", kept)
+    shown = None if evidence is None else kept(evidence)
+    document, seen = _measured(experiment, folders, mined, [*skipped, *lost], shown)
+    write_json(run / "measured.json", "measured", {RUN_DIR: str(run.resolve()), **seen})
     return document
 
 
@@ -139,7 +144,7 @@ def _measured(
     folders: Mapping[str, Path],
     mined: Mapping[str, MinedBy],
     skipped: list[dict[str, str]],
-    evidence: Path | None,
+    evidence: str | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the summary, and what the report needs besides."""
     parts, config = experiment.parts, experiment.config

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from hem import export
+from hem.artifacts.places import read_stages
 from hem.building import build_detector
 from hem.compose import conf_dir
 from hem.config import EvaluateConfig, TrainConfig, check
@@ -268,8 +269,8 @@ def test_coco_dog_runs_the_whole_loop(tmp_path: Path, monkeypatch: pytest.Monkey
         assert arm["per_class"]["stills"]["dog"]["AP"] == pytest.approx(arm["AP"])
     for name in ("report.html", "hard_examples.json", "hard_examples.parquet", "stages.json", "config.json"):
         assert (run / name).is_file(), name
-    stages = json.loads((run / "stages.json").read_text())
-    checkpoints = {name: load_checkpoint(Path(path)) for name, path in stages["checkpoints"].items()}
+    stages = read_stages(run)
+    checkpoints = {name: load_checkpoint(path) for name, path in stages["checkpoints"].items()}
     assert all(one.class_names == ("dog",) for one in checkpoints.values())
     assert stages["evidence"] is not None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hem.artifacts import load_examples
+from hem.artifacts.places import read_stages
 from hem.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -83,8 +84,7 @@ def test_the_loop_is_whole_repeatable_and_shared(tmp_path: Path, worlds: Path) -
     assert "arm-flickers: starts" in again
     assert "arm-flickers_and_gaps: found finished" in again
 
-    stages = json.loads((tmp_path / "a" / "stages.json").read_text())
-    arm = load_checkpoint(Path(stages["checkpoints"]["flickers"]))
+    arm = load_checkpoint(read_stages(tmp_path / "a")["checkpoints"]["flickers"])
     assert arm.class_names == ("face", "car")
 
 
@@ -204,12 +204,12 @@ def test_a_calibrated_run_trains_without_the_images_it_calibrates_on_and_goes_on
     assert "calibration: 6/6" in said  # half of the twelve training images, never the test images
     stored = json.loads((tmp_path / "a" / "calibration.json").read_text())
     assert stored["kind"] == "calibrated" and stored["made_by"]["detector"]
-    stages = json.loads((tmp_path / "a" / "stages.json").read_text())
+    stages = read_stages(tmp_path / "a")
     again = train(tmp_path / "b", tmp_path / "store", worlds, *asked)
     assert "calibration: 6/6" not in again and "train baseline" not in again  # found, not made again
     assert json.loads((tmp_path / "b" / "calibration.json").read_text()) == stored
     train(tmp_path / "c", tmp_path / "store", worlds, *asked, "calibration.min_count=6")
-    other = json.loads((tmp_path / "c" / "stages.json").read_text())
+    other = read_stages(tmp_path / "c")
     assert other["calibration"] != stages["calibration"]
     same = {name for name, path in stages["checkpoints"].items() if other["checkpoints"][name] == path}
     assert same == {"baseline", "continued"}  # arms that mine rest on the calibration

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.artifacts import load_detections
+from hem.artifacts.places import read_stages
 from hem.artifacts.truth import load_truth, save_truth
 from hem.data.video_truth import read_mot_truth
 from hem.evaluation.coco import video_coco_figures
@@ -193,11 +194,11 @@ def run(
 def measure(directory: Path, clips: Path) -> dict[str, dict[str, float | None]]:
     """Return figures by arm and name: Penn-Fudan AP50, each sequence's AP50 and false alarms a frame."""
     summary: dict[str, Any] = json.loads((directory / "summary.json").read_text())
-    folders = json.loads((directory / "stages.json").read_text())["predictions"]
+    folders = read_stages(directory)["predictions"]
     figures: dict[str, dict[str, float | None]] = {}
     for arm, folder in folders.items():
         row: dict[str, float | None] = {"Penn-Fudan AP50": summary["arms"][arm]["AP50"]}
-        for file in sorted(Path(folder).glob("video-*.parquet")):
+        for file in sorted(folder.glob("video-*.parquet")):
             found = load_detections(file)
             truth = load_truth(clips / "heldout_truth" / f"{found.video.video_id}.parquet")
             name = found.video.video_id.removesuffix(".mp4").split("-")[0]

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from hem.artifacts import digest_of, load_detections, read_json, write_json
+from hem.artifacts.places import read_stages
 from hem.building import build_data, find_videos, truth_folder
 from hem.config import TrainConfig, check
 from hem.data.video_truth import truth_for
@@ -85,12 +86,12 @@ def measure(run: Path) -> dict[str, Any]:
         if found["made_by"] == made_by:
             return found
     config = check(TrainConfig, read_json(run / "config.json", "config")["config"])
-    stages = read_json(run / "stages.json", "stages")
+    stages = read_stages(run)
     bundle = build_data(config, lambda *arguments: None)
     videos = find_videos(config.heldout_videos or bundle.heldout_videos, "heldout_videos", needed=True).videos
     truth = truth_folder(config.heldout_truth, bundle.heldout_truth)
     truths = {} if truth is None else {v.digest: truth_for(truth, v.video_id) for v in videos}
-    mined = mine_heldout(config, Path(stages["checkpoints"]["baseline"]), videos)
+    mined = mine_heldout(config, stages["checkpoints"]["baseline"], videos)
     negatives = [place_of(one) for one in mined if one.kind is Kind.HARD_NEGATIVE]
     objects = [place for digest, one in truths.items() if one for place in objects_of(digest, one)]
     arms = {}

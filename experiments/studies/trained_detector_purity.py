@@ -18,6 +18,7 @@ import numpy as np
 
 from hem.artifacts import read_json
 from hem.artifacts.evidence import load_evidence
+from hem.artifacts.places import read_stages
 from hem.artifacts.truth import load_truth
 from hem.config import VideoConfig
 from hem.errors import HemError
@@ -119,11 +120,11 @@ def base_rate(evidence: Evidence, truth: VideoTruth) -> Share:
 
 def rows_of(run: Path, share: float) -> list[str]:
     """Return one run's table rows."""
-    stages = read_json(run / "stages.json", "stages")
+    stages = read_stages(run)
     config = read_json(run / "config.json", "config")["config"]
     name = f"{config['detector']['_target_'].rsplit('.', 1)[-1]}, seed {config['seed']}"
     lines = []
-    for folder in sorted(Path(stages["evidence"]).glob("*/detections.parquet")):
+    for folder in sorted(stages["evidence"].glob("*/detections.parquet")):
         evidence = load_evidence(folder.parent)
         truth = load_truth(Path(config["videos_truth"]) / f"{evidence.video_id}.parquet")
         base = base_rate(evidence, truth)

@@ -9,6 +9,7 @@ import numpy as np
 
 from hem.artifacts import load_examples, read_json
 from hem.artifacts.evidence import load_evidence
+from hem.artifacts.places import read_stages
 from hem.artifacts.rulings import DROPS, VERDICTS, VerdictLog, gather_rulings, load_drops
 from hem.errors import HemError
 from hem.mining.fuse import detection_of
@@ -46,8 +47,8 @@ def arm_folders(run: Path) -> dict[str, Path]:
     """Return the stage folder of each arm of a finished run; {} for other directories."""
     if not (run / "stages.json").is_file():
         return {}
-    checkpoints = read_json(run / "stages.json", "stages")["checkpoints"]
-    return {name: Path(path).parent for name, path in checkpoints.items() if name != "baseline"}
+    checkpoints: dict[str, Path] = read_stages(run)["checkpoints"]
+    return {name: path.parent for name, path in checkpoints.items() if name != "baseline"}
 
 
 def replay_folders(run: Path) -> dict[str, Path]:
@@ -158,8 +159,8 @@ def _class_name(mined: Mined, label: int) -> str:
 
 def _evidence_root(run: Path) -> Path | None:
     if (run / "stages.json").is_file():
-        given = read_json(run / "stages.json", "stages")["evidence"]
-        return None if given is None else Path(given)
+        given: Path | None = read_stages(run)["evidence"]
+        return given
     if (run / "mining.json").is_file():
         root = Path(read_json(run / "mining.json", "mining").get("evidence") or run / "evidence")
         return root / "evidence" if (root / "evidence").is_dir() else root
@@ -207,12 +208,12 @@ def _evidence(run: Path, example: HardExample) -> dict[str, Any] | None:
 def _model(run: Path) -> dict[str, Any] | None:
     """Return the detector behind round 1: checkpoint and digest."""
     if (run / "stages.json").is_file():
-        checkpoint = read_json(run / "stages.json", "stages")["checkpoints"].get("baseline")
+        checkpoint = read_stages(run)["checkpoints"].get("baseline")
         root = _evidence_root(run)
         stage = None if root is None else root / STAGE_FILE
         known = stage is not None and stage.is_file()
         digest = read_json(stage, "stage")["made_from"]["checkpoint"] if known and stage else None
-        return {"checkpoint": checkpoint, "digest": digest}
+        return {"checkpoint": None if checkpoint is None else str(checkpoint), "digest": digest}
     return None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hem.artifacts import load_detections, load_examples, read_json
+from hem.artifacts.places import place_of
 from hem.artifacts.rulings import VERDICTS, VerdictLog
 from hem.errors import HemError
 from hem.ops.rulings import as_mined
@@ -61,7 +62,7 @@ def read_reviewable(run: Path) -> Reviewable:
     if (run / "measured.json").is_file():
         measured = read_json(run / "measured.json", "measured")
         videos = {one["video_id"]: VideoInfo(**one) for one in measured["videos"]}
-        evidence = None if measured["evidence"] is None else Path(measured["evidence"])
+        evidence = measured["evidence"] and place_of(run, measured, measured["evidence"])
         point = read_json(run / "summary.json", "summary")["operating_point"] or {}
         threshold = point.get("threshold") or threshold
     elif (run / "mining.json").is_file():

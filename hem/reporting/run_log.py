@@ -10,6 +10,7 @@ from typing import Any, Self
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from hem.artifacts import load_examples, read_json
+from hem.artifacts.places import read_stages
 from hem.config import LoggerConfig
 from hem.errors import HemError
 from hem.reporting.wandb_log import WandbLog, open_wandb
@@ -144,13 +145,13 @@ class RunLog(AbstractContextManager["RunLog"]):
         if not self._settings.artifacts or not path.is_file():
             return []
         start = f"{summary['name']}-seed{summary['seed']}"
-        checkpoints = read_json(path, "stages")["checkpoints"]
+        checkpoints: dict[str, Path] = read_stages(self._run)["checkpoints"]
         found: list[tuple[Path, str, str]] = []
         for arm, checkpoint in checkpoints.items():
             if "checkpoints" in self._settings.artifacts:
-                found.append((Path(checkpoint), f"{start}-{arm}-checkpoint", "model"))
+                found.append((checkpoint, f"{start}-{arm}-checkpoint", "model"))
             if "replay" in self._settings.artifacts:
-                rounds = sorted((Path(checkpoint).parent / "replay").glob("round_*"))
+                rounds = sorted((checkpoint.parent / "replay").glob("round_*"))
                 found += [(one, f"{start}-{arm}-{one.name}", "replay") for one in rounds]
         return found
 

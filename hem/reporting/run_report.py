@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hem import __version__
 from hem.artifacts import load_detections, load_examples, read_json, whole_file
+from hem.artifacts.places import place_of
 from hem.errors import HemError
 from hem.reporting import plots
 from hem.reporting.page import PageReport, write_page
@@ -70,7 +71,7 @@ def read_run(run: Path) -> RunFiles:
         examples,
         names,
         videos,
-        None if evidence is None else Path(evidence),
+        None if evidence is None else place_of(run, measured, evidence),
     )
 
 
