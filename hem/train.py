@@ -3,13 +3,12 @@
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hem.allocator import keep_freed_memory
 from hem.artifacts import read_json, remove_parts, save_coco, save_examples, write_json
-from hem.artifacts.places import RUN_DIR, kept_path
+from hem.artifacts.places import RUN_DIR
 from hem.building import build_parts, truth_folder
 from hem.compose import entry
 from hem.config import TrainConfig, check
@@ -97,20 +96,19 @@ def compare(experiment: Experiment, run: Path, skipped: list[dict[str, str]], st
     for name in config.arms:
         checkpoints[name] = experiment.arm(name, baseline, evidence) / "checkpoint.pt"
     folders = {name: experiment.predictions(name, path) for name, path in checkpoints.items()}
-    kept = partial(kept_path, run=run, store=experiment.store.root)
     lost += _lost(experiment.heldout_detections(folders["baseline"]), steps)
     write_json(
         run / "stages.json",
         "stages",
         {
             RUN_DIR: str(run.resolve()),
-            "checkpoints": {name: kept(path) for name, path in checkpoints.items()},
-            "predictions": {name: kept(path) for name, path in folders.items()},
-            "evidence": None if evidence is None else kept(evidence),
-            "calibration": None if calibration is None else kept(calibration),
+            "checkpoints": {name: str(path.resolve()) for name, path in checkpoints.items()},
+            "predictions": {name: str(path.resolve()) for name, path in folders.items()},
+            "evidence": None if evidence is None else str(evidence.resolve()),
+            "calibration": None if calibration is None else str(calibration.resolve()),
         },
     )
-    shown = None if evidence is None else kept(evidence)
+    shown = None if evidence is None else str(evidence.resolve())
     document, seen = _measured(experiment, folders, mined, [*skipped, *lost], shown)
     write_json(run / "measured.json", "measured", {RUN_DIR: str(run.resolve()), **seen})
     return document

@@ -1,4 +1,4 @@
-"""Paths that records of a run hold, so that they are found from any directory, and after a move."""
+"""Paths that records of a run hold: found from any directory, and after a move."""
 
 import os
 from collections.abc import Mapping
@@ -8,29 +8,22 @@ from typing import Any
 from hem.artifacts.files import read_json
 
 RUN_DIR = "run_dir"
-"""Key of a record: the absolute directory it was written in, for runs moved without their store."""
-
-
-def kept_path(path: Path, run: Path, store: Path) -> str:
-    """Return how a record in ``run`` names ``path``.
-
-    Relative to ``run`` where both lie below the directory that holds ``store``, so that they can be moved
-    together; else absolute.
-    """
-    target, base, home = path.resolve(), run.resolve(), store.resolve().parent
-    together = home != home.parent and target.is_relative_to(home) and base.is_relative_to(home)
-    return Path(os.path.relpath(target, base)).as_posix() if together else str(target)
+"""Key of a record: the absolute directory it was written in, by which a moved run finds a moved store."""
 
 
 def place_of(run: Path, document: Mapping[str, Any], kept: str) -> Path:
     """Return where a path lies that a record (``document``) of ``run`` names.
 
-    Relative to ``run`` as it lies now; if nothing is there, to where it lay when the record was written;
-    then as it is, for records of earlier versions, which count from the working directory of that time.
+    Records name absolute paths. Of a run that was moved together with what it names, as when both lie below
+    one folder, the copy beside it is meant. Records of earlier versions count from the working directory of
+    their time.
     """
-    now = Path(os.path.normpath(run.resolve() / kept))
-    then = Path(os.path.normpath(Path(document.get(RUN_DIR, run)) / kept))
-    return next((one for one in (now, then, Path(kept)) if one.exists()), now)
+    path = Path(kept)
+    if path.is_absolute() and RUN_DIR in document:
+        beside = Path(os.path.normpath(run.resolve() / os.path.relpath(path, document[RUN_DIR])))
+        if beside.exists():
+            return beside
+    return path
 
 
 def read_stages(run: Path) -> dict[str, Any]:
