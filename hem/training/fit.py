@@ -27,15 +27,33 @@ StepReport = Callable[[int, int, float], None]
 class ResumePoints(Checkpoint):
     """Writes the one checkpoint a killed stage resumes from.
 
-    After the first optimiser step of each epoch, so that what was mined before it is kept, and every
-    ``every_steps`` steps within it. Never at an epoch's end: Lightning (2.6) resumes from there
-    inside the finished epoch when there is no validation loop. A kill between mining and the next
-    step mines that round again, with the same weights and so the same result.
+    At the start of each epoch, so that what was mined before it is kept, and every ``every_steps``
+    steps within it. Epochs of one step write at their start only what was mined or is due by
+    ``every_steps``. Never at an epoch's end: Lightning (2.6) resumes from there inside the finished
+    epoch when there is no validation loop.
+
+    Args:
+        directory: where RESUME_FILE is written.
+        every_steps: optimiser steps, >= 1.
     """
 
     def __init__(self, directory: Path, every_steps: int) -> None:
         self.path = directory / RESUME_FILE
         self.every_steps = every_steps
+        self.round = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, unless nothing happened yet or training resumes from this very place."""
+        mined = self._mined(trainer)
+        if trainer.fit_loop.restarting:
+            return
+        several = trainer.num_training_batches > trainer.accumulate_grad_batches
+        due = trainer.global_step > 0 and (several or trainer.global_step % self.every_steps == 0)
+        if due or mined:
+            # Lightning does this a moment later; without it the finished epoch's batches would count
+            # as those of this one.
+            trainer.fit_loop.epoch_loop.reset()
+            trainer.save_checkpoint(self.path)
 
     def on_train_batch_end(
         self,
@@ -46,11 +64,16 @@ class ResumePoints(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save where nothing is accumulated and the epoch goes on."""
-        step_in_epoch, accumulated = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+        accumulated = (batch_idx + 1) % trainer.accumulate_grad_batches
         last = batch_idx + 1 >= trainer.num_training_batches
-        due = step_in_epoch == 1 or trainer.global_step % self.every_steps == 0
-        if due and not accumulated and not last:
+        if trainer.global_step % self.every_steps == 0 and not accumulated and not last:
             trainer.save_checkpoint(self.path)
+
+    def _mined(self, trainer: pl.Trainer) -> bool:
+        """Return whether a round was mined since this was asked last."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        before, self.round = self.round, int(data.round)
+        return self.round != before
 
 
 class StepProgress(pl.Callback):

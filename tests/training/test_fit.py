@@ -7,7 +7,7 @@ import torch
 from hem.config import OptimConfig, StageConfig, TrainerConfig
 from hem.errors import HemError
 from hem.training.datamodule import LabelledReplayData
-from hem.training.fit import RESUME_FILE, train_stage
+from hem.training.fit import RESUME_FILE, batches_per_epoch, train_stage
 from hem.training.module import DetectionModule
 from hem.training.optim import lr_scale, make_optimizer
 
@@ -41,17 +41,20 @@ class Watch(pl.Callback):
             raise RuntimeError("killed")
 
 
-def run(tmp_path: Path, tiny, images, watch: Watch, settings: TrainerConfig, replay=None) -> dict:
-    data = LabelledReplayData(images, jitter, STAGE.batch_size, 4 * settings.accumulate, 0.5, seed=5)
+def run(
+    tmp_path: Path, tiny, images, watch: Watch, settings: TrainerConfig, replay=None, stage=STAGE
+) -> dict:
+    batches = batches_per_epoch(stage, settings)
+    data = LabelledReplayData(images, jitter, stage.batch_size, batches, 0.5, seed=5)
     if replay is not None:
         data.set_replay(replay, [1.0] * len(replay), 1)
-    module = DetectionModule(tiny, STAGE.optim, STAGE.steps, seed=5, ema_decay=settings.ema_decay)
-    train_stage(module, data, STAGE, settings, tmp_path, callbacks=[watch])
+    module = DetectionModule(tiny, stage.optim, stage.steps, seed=5, ema_decay=settings.ema_decay)
+    train_stage(module, data, stage, settings, tmp_path, callbacks=[watch])
     state = {k: v.clone() for k, v in module.detector.state_dict().items()}
     return state | ({"ema": module.teacher.network.state_dict()["net.bias"]} if module.teacher else {})
 
 
-@pytest.mark.parametrize(("stop_after", "resumed_at"), [(1, 1), (3, 3), (4, 3), (5, 5), (6, 6), (8, 7)])
+@pytest.mark.parametrize(("stop_after", "resumed_at"), [(1, 1), (3, 3), (4, 4), (5, 5), (6, 6), (8, 8)])
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_a_killed_run_goes_on_as_if_never_stopped(
     tmp_path: Path, make_tiny, images, make_images, stop_after: int, resumed_at: int, ema_decay: float
@@ -73,6 +76,40 @@ def test_a_killed_run_goes_on_as_if_never_stopped(
     got = run(tmp_path / "cut", make_tiny(), images, second, settings, replay)
     assert first.seen == whole.seen[:stop_after]
     assert second.seen == whole.seen[resumed_at:]
+    for name, value in expected.items():
+        assert torch.equal(value, got[name]), name
+    assert not (tmp_path / "cut" / RESUME_FILE).exists()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+    ("every_steps", "stop_after", "resumed_at"),
+    [(1, 0, 0), (1, 1, 1), (1, 2, 2), (1, 8, 8), (3, 2, 0), (3, 3, 3), (3, 8, 6)],
+)
+def test_a_killed_run_of_one_step_epochs_goes_on_as_if_never_stopped(
+    tmp_path: Path, make_tiny, images, every_steps: int, stop_after: int, resumed_at: int, accumulate: int
+) -> None:
+    stage = STAGE.model_copy(update={"steps_per_epoch": 1})
+    settings = trainer(ema_decay=0.9, checkpoint_every_steps=every_steps, accumulate=accumulate)
+
+    def fresh():
+        torch.manual_seed(0)
+        return make_tiny()
+
+    whole, first = Watch(), Watch(stop_after)
+    expected = run(tmp_path / "whole", fresh(), images, whole, settings, stage=stage)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path / "cut", fresh(), images, first, settings, stage=stage)
+    torch.manual_seed(0 if resumed_at == 0 else 99)
+    again = Watch(stop_after)  # stopped twice at one place
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path / "cut", make_tiny(), images, again, settings, stage=stage)
+    torch.manual_seed(0 if resumed_at == 0 else 99)
+    second = Watch()
+    got = run(tmp_path / "cut", make_tiny(), images, second, settings, stage=stage)
+    assert first.seen == whole.seen[: stop_after * accumulate]
+    assert again.seen == whole.seen[resumed_at * accumulate : stop_after * accumulate]
+    assert second.seen == whole.seen[resumed_at * accumulate :]
     for name, value in expected.items():
         assert torch.equal(value, got[name]), name
     assert not (tmp_path / "cut" / RESUME_FILE).exists()

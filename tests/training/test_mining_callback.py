@@ -67,12 +67,14 @@ class Watch(pl.Callback):
         self.seen.append([sample.image_id for sample in batch])
 
 
-def run(folder: Path, tiny, images, miner: Miner, watch: Watch, rounds: RoundsConfig, ema: float = 0.0):
-    data = LabelledReplayData(images, None, 2, 3, 0.5, seed=1)
-    module = DetectionModule(tiny, STAGE.optim, STAGE.steps, seed=1, ema_decay=ema)
+def run(
+    folder: Path, tiny, images, miner: Miner, watch: Watch, rounds: RoundsConfig, ema=0.0, stage=STAGE, **more
+):
+    data = LabelledReplayData(images, None, 2, stage.steps_per_epoch, 0.5, seed=1)
+    module = DetectionModule(tiny, stage.optim, stage.steps, seed=1, ema_decay=ema)
     callback = MiningCallback(data, miner.mine, miner.open, folder / "replay", rounds)
-    settings = TRAINER.model_copy(update={"ema_decay": ema})
-    train_stage(module, data, STAGE, settings, folder, callbacks=[callback, watch])
+    settings = TRAINER.model_copy(update={"ema_decay": ema, **more})
+    train_stage(module, data, stage, settings, folder, callbacks=[callback, watch])
     return callback
 
 
@@ -143,6 +145,36 @@ def test_a_killed_run_goes_on_with_the_same_batches_and_rounds(
     assert first.seen == whole.seen[:stop_after]
     assert second.seen == whole.seen[done:]
     assert [r.examples for r in got.rounds] == [r.examples for r in expected.rounds]
+
+
+@pytest.mark.parametrize(
+    ("steps_per_epoch", "start_epoch", "stop_after", "kept"),
+    [(1, 0, 0, 1), (1, 2, 2, 1), (1, 0, 4, 2), (3, 0, 0, 1), (3, 1, 3, 1), (3, 0, 6, 2)],
+)
+def test_what_was_mined_is_not_mined_again(
+    tmp_path, make_tiny, images, steps_per_epoch: int, start_epoch: int, stop_after: int, kept: int
+) -> None:
+    """Killed before the first step that follows: the round is in the resume point already."""
+    stage = STAGE.model_copy(update={"steps_per_epoch": steps_per_epoch})
+    every = 4 if steps_per_epoch == 1 else 2
+    rounds = RoundsConfig(start_epoch=start_epoch, every_n_epochs=every, max_rounds=2)
+    settings = {"stage": stage, "checkpoint_every_steps": 100}
+    torch.manual_seed(3)
+    tiny = make_tiny()
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path, tiny, images, Miner(), Watch(stop_after), rounds, **settings)
+    weights = {name: value.clone() for name, value in tiny.state_dict().items()}
+
+    class Resumed(Watch):
+        def on_train_start(self, trainer, pl_module) -> None:
+            assert trainer.global_step == stop_after
+            for name, value in pl_module.detector.state_dict().items():
+                assert torch.equal(value, weights[name])
+
+    again, watch = Miner(), Resumed()
+    callback = run(tmp_path, make_tiny(), images, again, watch, rounds, **settings)
+    assert [index for index, _ in again.mined] == list(range(kept + 1, len(callback.rounds) + 1))
+    assert len(watch.seen) == STAGE.steps - stop_after
 
 
 def test_a_round_that_fails_stops_the_run_and_leaves_no_half_round(tmp_path, make_tiny, images) -> None:
