@@ -102,8 +102,8 @@ class CalibrationConfig(Strict):
         0.2,
         gt=0,
         lt=1,
-        description="share of the labelled training images that nothing trains on, so that the scores "
-        "found there can be judged; higher calibrates better and trains on less",
+        description="share of the labelled training images that nothing trains on, frames of one video "
+        "together, so that the scores found there can be judged; higher calibrates better and trains on less",
     )
     min_count: int = Field(
         20, ge=1, description="detections that each estimated precision rests on; higher is smoother"

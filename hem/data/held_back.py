@@ -1,7 +1,7 @@
 """Holding back a share of labelled images, the same one every time."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from hem.artifacts import digest_of
 from hem.data.base import DetectionDataset
@@ -51,19 +51,46 @@ class Chosen:
 
 
 def hold_back(images: LabelledImages, share: float) -> tuple[Chosen, Chosen]:
-    """Return (kept, held back): ``share`` of the images, at least one, drawn by the data's own digest.
+    """Return (kept, held back): about ``share`` of the images, drawn by the data's own digest.
 
-    Neither the run's seed nor the machine changes the draw, so runs with other seeds hold back the
-    same images.
+    Images of one video or scene (``groups``, where the data set has them) are on one side: scores at
+    frames next to those that were trained on say nothing of unseen ones. Neither the run's seed nor
+    the machine changes the draw, so runs with other seeds hold back the same images.
+
+    Args:
+        images: the labelled training images.
+        share: in (0, 1), of the images. Met exactly with images that stand alone; else the drawn
+            groups are taken that bring the number nearer to it, at least the smallest of all.
 
     Raises:
-        HemError: if there are fewer than two images, or the share is not in (0, 1).
+        HemError: if there are fewer than two images, or two groups, or the share is not in (0, 1).
     """
     count = len(images)
     if count < 2 or not 0 < share < 1:
         raise HemError(f"calibration.share={share} of {count} labelled images leaves nothing on one side")
+    groups = _groups(images)
+    if len(groups) < 2:
+        raise HemError(
+            f"calibration.share={share}: all {count} labelled images are of one video or scene, which is not "
+            "divided; add labelled images of another one, or take mining.score_scale=quantile or raw"
+        )
     digest = getattr(images, "labels_digest", images.digest)()  # an edited picture draws no other images
-    drawn = sorted(range(count), key=lambda k: hashlib.sha256(f"{digest}|{k}".encode()).digest())
-    held = set(drawn[: min(max(round(share * count), 1), count - 1)])
+    drawn = sorted(groups, key=lambda group: hashlib.sha256(f"{digest}|{group[0]}".encode()).digest())
+    wanted = min(max(round(share * count), 1), count - 1)
+    held: set[int] = set()
+    for group in drawn:
+        taken = len(held) + len(group)
+        if abs(taken - wanted) < abs(len(held) - wanted) and taken < count:
+            held.update(group)
+    held = held or set(min(drawn, key=lambda group: len(group)))
     kept = [index for index in range(count) if index not in held]
     return Chosen(images, kept), Chosen(images, sorted(held))
+
+
+def _groups(images: LabelledImages) -> list[list[int]]:
+    """Return the indices of each video or scene, rising, in the order of their first."""
+    names: Sequence[Hashable] = getattr(images, "groups", range(len(images)))
+    members: dict[Hashable, list[int]] = {}
+    for index, name in enumerate(names):
+        members.setdefault(name, []).append(index)
+    return list(members.values())

@@ -1,6 +1,7 @@
 """What a detector's scores are worth is measured on images it never learned from, and used."""
 
 import copy
+import hashlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -154,6 +155,49 @@ def test_what_is_held_back_is_always_the_same_and_never_trained_on():
     assert len(hold_back(Stills(), 0.001)[1]) == 1
     with pytest.raises(HemError, match=r"calibration\.share"):
         hold_back(held, 1.0)
+
+
+class Frames(Stills):
+    """Frames of videos of so many frames each, and stills that are a group of their own."""
+
+    def __init__(self, lengths, alone=0):
+        super().__init__()
+        names = [name for name, length in enumerate(lengths) for _ in range(length)]
+        self.groups = tuple(f"video {name}" for name in names) + tuple(f"still {k}" for k in range(alone))
+
+    def __len__(self):
+        return len(self.groups)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.2, 0.5, 0.9])
+def test_images_that_stand_alone_are_drawn_one_by_one(share):
+    """The draw that runs so far were made with."""
+    wanted = min(max(round(share * 40), 1), 39)
+    drawn = sorted(range(40), key=lambda k: hashlib.sha256(f"stills|{k}".encode()).digest())
+    for images in (Stills(), Frames([], alone=40), Frames([1] * 40)):
+        kept, held = hold_back(images, share)
+        assert held.indices == tuple(sorted(drawn[:wanted]))
+        assert sorted(kept.indices + held.indices) == list(range(40))
+
+
+@pytest.mark.parametrize("lengths", [[4] * 10, [1, 2, 3, 4, 10, 20], [20, 20], [39, 1], [8, 8, 8, 8, 8]])
+@pytest.mark.parametrize("share", [0.001, 0.2, 0.5, 0.95])
+def test_frames_of_one_video_are_held_back_together(lengths, share):
+    images = Frames(lengths)
+    kept, held = hold_back(images, share)
+    sides = [{images.groups[index] for index in side.indices} for side in (kept, held)]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+    assert sorted(kept.indices + held.indices) == list(range(40))
+    assert list(held.indices) == sorted(held.indices)
+    assert hold_back(Frames(lengths), share)[1].indices == held.indices
+
+
+def test_the_share_is_met_as_nearly_as_whole_videos_allow():
+    assert len(hold_back(Frames([4] * 10), 0.2)[1]) == 8
+    assert len(hold_back(Frames([4] * 10, alone=10), 0.3)[1]) in range(13, 18)
+    assert len(hold_back(Frames([30, 4, 6]), 0.001)[1]) == 4  # none of them is near
+    with pytest.raises(HemError, match=r"one video or scene.*score_scale"):
+        hold_back(Frames([40]), 0.2)
 
 
 def test_presets_that_ask_for_it_are_known():
