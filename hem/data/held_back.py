@@ -82,7 +82,7 @@ def hold_back(images: LabelledImages, share: float) -> tuple[Chosen, Chosen]:
         taken = len(held) + len(group)
         if abs(taken - wanted) < abs(len(held) - wanted) and taken < count:
             held.update(group)
-    held = held or set(min(drawn, key=lambda group: len(group)))
+    held = held or set(sorted(drawn, key=len)[0])
     kept = [index for index in range(count) if index not in held]
     return Chosen(images, kept), Chosen(images, sorted(held))
 

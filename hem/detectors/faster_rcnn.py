@@ -21,32 +21,53 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from hem.detectors.backbones import BackboneSpec, Pyramid, level_sizes
 from hem.detectors.contract import Contract, PartialTransform, adopt
-from hem.detectors.official import Official, chain_stages, finish, mobilenet_stages, resnet_stages
+from hem.detectors.official import (
+    Official,
+    chain_stages,
+    finish,
+    mobilenet_stages,
+    refuse_ignored,
+    resnet_stages,
+)
 from hem.detectors.precision import keep_boxes_exact
 from hem.detectors.protocol import Detector, settings_of
 from hem.detectors.two_stage import PartialRoIHeads, PartialRPN
 from hem.errors import HemError
 
+_FIXED = {
+    "strides": (4, 8, 16, 32),
+    "extra_levels": "pool",
+    "fpn_channels": 256,
+    "anchor_sizes": (32, 64, 128, 256, 512),
+    "aspect_ratios": (0.5, 1.0, 2.0),
+    "representation": 1024,
+}
+_MOBILE = _FIXED | {"strides": None, "anchor_sizes": None}  # two levels, five sizes at each
 _OFFICIAL = {
     "resnet50_fpn": (
         fasterrcnn_resnet50_fpn,
-        Official("fasterrcnn_resnet50_fpn", "resnet50", zero_eps=("COCO_V1", "DEFAULT")),
+        Official("fasterrcnn_resnet50_fpn", "resnet50", zero_eps=("COCO_V1", "DEFAULT"), fixed=_FIXED),
     ),
     "resnet50_fpn_v2": (
         fasterrcnn_resnet50_fpn_v2,
-        Official("fasterrcnn_resnet50_fpn_v2", "resnet50", frozen=False),
+        Official("fasterrcnn_resnet50_fpn_v2", "resnet50", frozen=False, fixed=_FIXED),
     ),
     "mobilenet_v3_large_fpn": (
         fasterrcnn_mobilenet_v3_large_fpn,
-        Official("fasterrcnn_mobilenet_v3_large_fpn", "mobilenet_v3_large"),
+        Official("fasterrcnn_mobilenet_v3_large_fpn", "mobilenet_v3_large", fixed=_MOBILE),
     ),
     "mobilenet_v3_large_320_fpn": (
         fasterrcnn_mobilenet_v3_large_320_fpn,
-        Official("fasterrcnn_mobilenet_v3_large_320_fpn", "mobilenet_v3_large"),
+        Official("fasterrcnn_mobilenet_v3_large_320_fpn", "mobilenet_v3_large", fixed=_MOBILE),
     ),
 }
 # Nothing complete is published for it; torchvision's name of the backbone's weights is.
-_VGG = Official("vgg16", "vgg16", frozen=False)
+_VGG = Official(
+    "vgg16",
+    "vgg16",
+    frozen=False,
+    fixed={"strides": None, "extra_levels": None, "fpn_channels": None, "representation": 4096},
+)
 
 
 class FasterRCNN(Detector):
@@ -60,14 +81,16 @@ class FasterRCNN(Detector):
             any name of BackboneSpec, with a pyramid.
         weights: of the whole detector: None, a published name (``COCO_V1``), or a local file.
         replace_head: see Detector.load_weights.
-        backbone_weights … trainable_layers: see BackboneSpec; the official models fix strides, levels
-            and channels, and count trainable layers as torchvision does.
+        backbone_weights … trainable_layers: see BackboneSpec; vgg16 and torchvision's own models
+            have their strides, levels and channels (another value is an error), and count trainable
+            layers as torchvision does.
         frozen_eps: epsilon of frozen batch norm; 0 for torchvision's first published weights (set by
             itself when they are asked for by name; say so when they are given as a file).
         anchor_sizes: one for each level, in pixels of the resized image. None: 4 x stride (vgg16:
-            128, 256 and 512 at its one level).
-        aspect_ratios: height / width of the anchors.
-        representation: width of the second stage's two layers (official models fix it).
+            128, 256 and 512 at its one level). torchvision's own models have theirs.
+        aspect_ratios: height / width of the anchors; torchvision's own models have these.
+        representation: width of the second stage's two layers; vgg16 and torchvision's own models
+            have theirs.
         prior: probability of an object at every second-stage output before training, in (0, 1), or
             None for torchvision's start, where all classes are as likely as background.
         rpn_proposals: proposals passed on, (training, testing); fewer is faster. None: 2000, 1000.
@@ -79,7 +102,8 @@ class FasterRCNN(Detector):
             Contract.
 
     Raises:
-        HemError: on a value out of range, an unknown name, or weights that do not fit.
+        HemError: on a value out of range, an unknown name, weights that do not fit, or a setting that
+            the named network would not read.
     """
 
     family = "faster_rcnn"
@@ -137,6 +161,9 @@ class FasterRCNN(Detector):
             options |= {"rpn_post_nms_top_n_test": test, "rpn_pre_nms_top_n_test": test}
         options |= {k: v for k, v in (("min_size", min_size), ("max_size", max_size)) if v is not None}
         classes = len(class_names) + 1
+        fixed = _VGG if backbone == "vgg16" else _OFFICIAL[backbone][1] if backbone in _OFFICIAL else None
+        if fixed is not None:
+            refuse_ignored(FasterRCNN, settings, fixed)
         if backbone in _OFFICIAL:
             build = _OFFICIAL[backbone][0]
             net = build(weights=None, weights_backbone=None, num_classes=classes, **options)

@@ -10,13 +10,23 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, 
 
 from hem.detectors.backbones import BackboneSpec, Pyramid, group_norm
 from hem.detectors.contract import Contract, PartialTransform, adopt
-from hem.detectors.official import Official, finish, resnet_stages
+from hem.detectors.official import Official, finish, refuse_ignored, resnet_stages
 from hem.detectors.one_stage import PartialFCOSHead
 from hem.detectors.precision import keep_boxes_exact
 from hem.detectors.protocol import Detector, settings_of
 from hem.errors import HemError
 
-_OFFICIAL = Official("fcos_resnet50_fpn", "resnet50")
+_OFFICIAL = Official(
+    "fcos_resnet50_fpn",
+    "resnet50",
+    fixed={
+        "strides": (8, 16, 32),
+        "extra_levels": "p6p7",
+        "fpn_channels": 256,
+        "head_convs": 4,
+        "prior": 0.01,
+    },
+)
 
 
 class FCOS(Detector):
@@ -28,18 +38,21 @@ class FCOS(Detector):
             of BackboneSpec, with a pyramid.
         weights: of the whole detector: None, a published name (``COCO_V1``), or a local file.
         replace_head: see Detector.load_weights.
-        backbone_weights … trainable_layers: see BackboneSpec; the official model fixes strides,
-            levels and channels, and counts trainable layers from 0 to 5.
+        backbone_weights … trainable_layers: see BackboneSpec; torchvision's own model has its
+            strides, levels and channels (another value is an error), and counts trainable layers
+            from 0 to 5.
         frozen_eps: see FasterRCNN.
-        head_convs: convolutions before the outputs, >= 1 (the official model has 4).
-        prior: probability of an object at every output before training, in (0, 1).
+        head_convs: convolutions before the outputs, >= 1; torchvision's own model has 4.
+        prior: probability of an object at every output before training, in (0, 1); torchvision's own
+            model has 0.01.
         centre_radius: points within this many strides of a box's centre are positives, > 0.
         min_size, max_size, image_mean, image_std, nms_iou, max_detections: see RetinaNet.
         ignore_ioa (unused by points), soft_lambda, soft_temperature, ohem, ohem_ratio, ohem_minimum:
             see Contract. A point is ignored where it lies in an ignore region.
 
     Raises:
-        HemError: on a value out of range, an unknown name, or weights that do not fit.
+        HemError: on a value out of range, an unknown name, weights that do not fit, or a setting that
+            the named network would not read.
     """
 
     family = "fcos"
@@ -90,6 +103,7 @@ class FCOS(Detector):
         }
         classes = len(class_names) + 1
         if backbone == "resnet50_fpn":
+            refuse_ignored(FCOS, settings, _OFFICIAL)
             net = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=classes, **options)
         else:
             net = _generic(BackboneSpec.of(settings), classes, head_convs, prior, options)

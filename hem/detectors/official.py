@@ -1,9 +1,11 @@
 """What a network needs after it is built: weights, norms and frozen layers, as torchvision does it."""
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from torchvision.models import get_model_weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from hem.detectors.backbones import replace_activation, set_norm
-from hem.detectors.protocol import Detector
+from hem.detectors.protocol import Detector, as_plain
 from hem.detectors.weights import fetch, load_into, load_matching, looks_like_path
 from hem.errors import HemError
 
@@ -28,6 +30,8 @@ class Official:
         default_trainable: stages that train when weights are given and nothing else is said.
         frozen: whether torchvision freezes batch norm when weights are given.
         zero_eps: published weights that were trained with a batch-norm epsilon of 0.
+        fixed: settings of the detector that the model does not read, with what it has; None where
+            that cannot be said in the setting's own terms.
     """
 
     builder: str
@@ -35,6 +39,31 @@ class Official:
     default_trainable: int = 3
     frozen: bool = True
     zero_eps: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def refuse_ignored(kind: type[Detector], settings: Mapping[str, Any], official: Official) -> None:
+    """Refuse values that the official model would not take: neither what it has nor the default.
+
+    Args:
+        kind: the detector's class, whose constructor has the defaults.
+        settings: all arguments of that constructor.
+        official: the model; its ``fixed`` is looked at.
+
+    Raises:
+        HemError: naming the key, what the model has, and the way out.
+    """
+    defaults = inspect.signature(kind).parameters
+    for key, own in official.fixed.items():
+        value = as_plain(settings[key])
+        if value in (as_plain(own), as_plain(defaults[key].default)):
+            continue
+        has = "its own" if own is None else as_plain(own)
+        raise HemError(
+            f"detector.{key}={value}: backbone {settings['backbone']} is a complete network, which has {has} "
+            f"and reads no detector.{key}; leave it out, or take a pyramid that hem builds, "
+            f"detector.backbone=torchvision:{official.backbone} with detector.weights=null"
+        )
 
 
 def finish(

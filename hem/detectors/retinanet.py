@@ -17,20 +17,32 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 
 from hem.detectors.backbones import BackboneSpec, Pyramid, group_norm, level_sizes
 from hem.detectors.contract import Contract, PartialTransform, adopt
-from hem.detectors.official import Official, finish, resnet_stages
+from hem.detectors.official import Official, finish, refuse_ignored, resnet_stages
 from hem.detectors.one_stage import PartialRetinaNetHead
 from hem.detectors.precision import keep_boxes_exact
 from hem.detectors.protocol import Detector, settings_of
 from hem.errors import HemError
 
+_FIXED = {
+    "strides": (8, 16, 32),
+    "extra_levels": "p6p7",
+    "fpn_channels": 256,
+    "anchor_sizes": (32, 64, 128, 256, 512),
+    "aspect_ratios": (0.5, 1.0, 2.0),
+    "head_convs": 4,
+    "head_norm": None,
+    "prior": 0.01,
+}
 _OFFICIAL = {
     "resnet50_fpn": (
         retinanet_resnet50_fpn,
-        Official("retinanet_resnet50_fpn", "resnet50", zero_eps=("COCO_V1", "DEFAULT")),
+        Official("retinanet_resnet50_fpn", "resnet50", zero_eps=("COCO_V1", "DEFAULT"), fixed=_FIXED),
     ),
     "resnet50_fpn_v2": (
         retinanet_resnet50_fpn_v2,
-        Official("retinanet_resnet50_fpn_v2", "resnet50", frozen=False),
+        Official(
+            "retinanet_resnet50_fpn_v2", "resnet50", frozen=False, fixed=_FIXED | {"head_norm": "group"}
+        ),
     ),
 }
 
@@ -45,8 +57,9 @@ class RetinaNet(Detector):
         weights: of the whole detector: None, a published name (``COCO_V1``), or a local file.
         replace_head: see Detector.load_weights.
         backbone_weights, backbone_weights_prefix, backbone_activation, backbone_norm, bn_momentum,
-            strides, extra_levels, fpn_channels, trainable_layers: see BackboneSpec; the official
-            models fix strides, levels and channels, and count trainable layers from 0 to 5.
+            strides, extra_levels, fpn_channels, trainable_layers: see BackboneSpec; torchvision's own
+            models count trainable layers from 0 to 5. They have their strides, levels, channels, and of
+            what follows anchors, head and prior: another value is an error.
         frozen_eps: see FasterRCNN.
         anchor_sizes: three anchors a level grow from each of these, in pixels of the resized image;
             one for each level. None: 4 x stride of the level.
@@ -64,7 +77,8 @@ class RetinaNet(Detector):
         ignore_ioa, soft_lambda, soft_temperature, ohem, ohem_ratio, ohem_minimum: see Contract.
 
     Raises:
-        HemError: on a value out of range, an unknown name, or weights that do not fit.
+        HemError: on a value out of range, an unknown name, weights that do not fit, or a setting that
+            the named network would not read.
     """
 
     family = "retinanet"
@@ -116,6 +130,7 @@ class RetinaNet(Detector):
         }
         classes = len(class_names) + 1
         if backbone in _OFFICIAL:
+            refuse_ignored(RetinaNet, settings, _OFFICIAL[backbone][1])
             net = _OFFICIAL[backbone][0](weights=None, weights_backbone=None, num_classes=classes, **common)
         else:
             net = _generic(

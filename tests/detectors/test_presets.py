@@ -11,6 +11,9 @@ from hydra.utils import instantiate
 
 from hem.command_line import composed
 from hem.config import OptimConfig
+from hem.detectors.faster_rcnn import FasterRCNN
+from hem.detectors.fcos import FCOS
+from hem.detectors.retinanet import RetinaNet
 from hem.detectors.ssd import SSDLite
 from hem.errors import HemError
 from hem.structures import Target
@@ -79,6 +82,38 @@ def test_every_preset_has_a_learning_rate():
     for row in rows:
         given = dict(part.split("=") for part in row[2].split("`")[1].split())
         assert OptimConfig(**given).lr > float(row[3]) > 0
+
+
+_COMMON = {"strides": (8, 16), "extra_levels": "none", "fpn_channels": 128}
+_ANCHORS = {"anchor_sizes": (16, 32, 64, 128, 256), "aspect_ratios": (1.0,)}
+_IGNORED = {
+    "faster_rcnn_resnet50": _COMMON | _ANCHORS | {"representation": 256},
+    "faster_rcnn_resnet50_v2": _COMMON | _ANCHORS | {"representation": 256},
+    "faster_rcnn_mobilenet": _COMMON | _ANCHORS | {"representation": 256},
+    "faster_rcnn_mobilenet_320": _COMMON | _ANCHORS | {"representation": 256},
+    "faster_rcnn_vgg16": _COMMON | {"representation": 256},
+    "retinanet_resnet50": _COMMON | _ANCHORS | {"head_convs": 2, "head_norm": "group", "prior": 0.1},
+    "retinanet_resnet50_v2": _COMMON | _ANCHORS | {"head_convs": 2, "head_norm": "batch", "prior": 0.1},
+    "fcos_resnet50": _COMMON | {"head_convs": 2, "prior": 0.1},
+}
+
+_CLASSES = {"faster": FasterRCNN, "retinanet": RetinaNet, "fcos": FCOS}
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in _IGNORED.items() for key in keys])
+def test_a_setting_that_a_complete_network_does_not_read_is_refused(name, key):
+    config = dict(composed("train", [f"detector={name}"]).detector)
+    config |= {"weights": None, key: _IGNORED[name][key]}
+    del config["_target_"]
+    with pytest.raises(HemError, match=rf"detector\.{key}=.*leave it out.*detector\.backbone=torchvision:"):
+        _CLASSES[name.split("_")[0]](class_names=["a"], **config)
+
+
+def test_what_a_complete_network_has_may_be_said():
+    weightless = {"weights": None}
+    build("faster_rcnn_mobilenet_320", **weightless, fpn_channels=256, aspect_ratios=[0.5, 1, 2])
+    build("retinanet_resnet50_v2", **weightless, head_norm="group", anchor_sizes=[32, 64, 128, 256, 512])
+    build("fcos_resnet50", **weightless, strides=[8, 16, 32], head_convs=4)
 
 
 def test_without_a_network_the_error_says_how(monkeypatch):
