@@ -176,14 +176,19 @@ class LoggerConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """How arms are measured."""
+    """How arms are measured: at IoU 0.5, which the figures' definitions fix."""
 
-    iou: float = Field(0.5, gt=0, le=1, description="overlap that counts as found")
     floor_score: float = Field(0.02, ge=0, lt=1, description="detections below it are not kept")
     batch_size: int = Field(16, ge=1, description="images a pass of the network")
     leaks: Literal["report", "refuse", "off"] = Field(
         "report", description="what happens if evaluation data show what was trained or mined on"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_runs(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # their config.json has an ``iou`` that nothing read
+        return {name: value for name, value in values.items() if (name, value) != ("iou", 0.5)}
 
 
 class TrainConfig(Strict):
@@ -201,12 +206,8 @@ class TrainConfig(Strict):
     objective: str | None = Field(
         None, description="what a sweep optimises: a name (see hem.reporting.objectives) or arm.figure"
     )
-    objective_yield: int = Field(
-        100, ge=1, description="surest examples that objective=purity_at_yield counts"
-    )
-    checkpoint: str | None = Field(
-        None, description="start from these weights instead of training a baseline"
-    )
+    objective_yield: int = Field(100, ge=1, description="surest examples that purity_at_yield counts")
+    checkpoint: str | None = Field(None, description="start from these weights, without a baseline")
     verdicts: str | list[str] | None = Field(
         None, description="verdict files, or reviewed run directories, to honour besides the run's own"
     )

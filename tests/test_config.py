@@ -1,6 +1,6 @@
 import pytest
 
-from hem.config import ArmConfig, OptimConfig, ReplayConfig, StageConfig, TrainConfig, check
+from hem.config import ArmConfig, EvaluationConfig, OptimConfig, ReplayConfig, StageConfig, TrainConfig, check
 from hem.errors import HemError
 
 
@@ -26,6 +26,15 @@ def test_an_arm_has_both_mining_and_kinds_or_neither() -> None:
 def test_ranges_and_names_are_checked(schema, values, words) -> None:
     with pytest.raises(HemError, match=words):
         check(schema, values)
+
+
+def test_no_setting_says_an_overlap_that_is_not_measured_with() -> None:
+    with pytest.raises(HemError, match="unknown key 'iou'"):
+        check(EvaluationConfig, {"iou": 0.75})
+    assert check(EvaluationConfig, {"iou": 0.5, "batch_size": 4}).model_dump() == {
+        **EvaluationConfig().model_dump(),
+        "batch_size": 4,
+    }
 
 
 def test_values_at_the_ends_of_their_ranges_are_legal() -> None:
