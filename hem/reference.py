@@ -110,7 +110,8 @@ _SHARED = {  # what several constructors take and describe together elsewhere
     "score_scale": "how score settings are read: as raw scores, as quantiles over the whole run (see "
     "per_frame), or calibrated: as shares of true detections, measured on labelled images held back",
     "per_frame": "quantile scale: setting s is the score that the best (1 - s) * per_frame detections a "
-    "frame reach; two to four times the objects in a frame. Higher: every score setting admits more",
+    "frame reach; two to four times the objects in a frame. Higher: every score setting admits more. "
+    "Range: > 0, finite.",
     "seed": "of all that is drawn; the run's own if the file says ${seed}",
 }
 _GIVEN = frozenset({"class_names", "progress", "store_dir"})  # what the commands themselves pass in

@@ -89,8 +89,8 @@ def test_evidence_with_less_than_is_collected_now_is_refused(world, run, setting
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("mining.score_threshold=2", "must lie in [0, 1]"),
-        ("mining.per_frame=0", "per_frame"),
+        ("mining.score_threshold=2", "mining.score_threshold must be in 0..1 with score_scale=quantile"),
+        ("mining.per_frame=0", "mining.per_frame must be > 0"),
         ("mining.window=9", "mining.window is 9"),
         ("mining.max_gap=99", "mining.max_gap is 99"),
         ("mining.iou_threshold=0.9", "mining.iou_threshold is 0.9"),

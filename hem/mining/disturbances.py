@@ -261,7 +261,8 @@ def disturbances(names: Sequence[str]) -> tuple[Disturbance, ...]:
     """
     for name in names:
         if name not in DISTURBANCES:
-            raise HemError(f"disturbance {name!r} is unknown; choose from {', '.join(DISTURBANCES)}")
+            known = ", ".join(DISTURBANCES)
+            raise HemError(f"collect.variants: disturbance {name!r} is unknown; choose from {known}")
     if len(set(names)) < len(names):
-        raise HemError(f"disturbances {list(names)} name one twice; each may be asked once")
+        raise HemError(f"collect.variants: disturbances {list(names)} name one twice; each may be asked once")
     return tuple(DISTURBANCES[name] for name in names)

@@ -36,18 +36,23 @@ inclusive, has it; None says nothing."""
 class PaperThresholds:
     """Thresholds of the published rule; the defaults are the published ones.
 
+    Infinite limits are legal, NaN is not.
+
     Attributes:
         score_threshold: detections below it do not exist. Higher: fewer candidates, but also fewer
-            neighbours, so more true objects look isolated.
+            neighbours, so more true objects look isolated. Range: any number.
         max_score: a candidate at or above it is exempt. Higher: more sure false alarms, and more true
-            objects among the negatives.
-        window: frames on each side. Larger: fewer, purer negatives.
-        search_margin: pixels searched on every side of the candidate.
-        ncc_threshold: a side whose best NCC is below it is not isolated. Higher: fewer, purer.
+            objects among the negatives. Range: any number.
+        window: frames on each side. Larger: fewer, purer negatives. Range: >= 1 frame.
+        search_margin: pixels searched on every side of the candidate. Range: >= 0 px.
+        ncc_threshold: a side whose best NCC, between -1 and 1, is below it is not isolated. Higher:
+            fewer, purer. Range: any number.
         iou_threshold: a neighbour with IoU above it explains the candidate. Lower: fewer, purer.
-        min_area: px², (w + 1)(h + 1) below it is exempt.
-        border_margin: px, a candidate nearer to the border is exempt.
+            Range: >= 0.
+        min_area: (w + 1)(h + 1) below it is exempt. Range: >= 0 px².
+        border_margin: a candidate nearer to the border is exempt. Range: >= 0 px.
         max_frames: only so many frames from the start are read, as in the published program.
+            Range: >= 0 frames.
     """
 
     score_threshold: float = 0.8

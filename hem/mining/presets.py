@@ -5,6 +5,7 @@ Every preset has ``score_threshold`` and is a pure function of evidence. ``paper
 same footing: they see the same frames and give the same kind of output.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -13,9 +14,9 @@ from typing import Any, Literal
 from hem.errors import HemError
 from hem.mining.baselines import limit_frames, mine_pseudo_labels, mine_random, mine_score
 from hem.mining.paper import PaperThresholds
-from hem.mining.run import MiningPreset, mine, scale_of
+from hem.mining.run import SCORES, MiningPreset, mine, scale_of
 from hem.mining.score_scale import ScoreScale
-from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
+from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds, require_numbers
 from hem.structures import HardExample
 from hem.structures.evidence import Evidence
 from hem.structures.example_list import ExampleList
@@ -47,6 +48,23 @@ def _taken(owner: object, kind: type[Any]) -> Any:  # noqa: ANN401
     return kind(**{one.name: getattr(owner, one.name) for one in fields(kind)})
 
 
+def _check_scale(owner: Any) -> None:  # noqa: ANN401
+    """Check what a preset that reads scores on a scale asks of it.
+
+    Raises:
+        HemError: if a setting is NaN, ``per_frame`` counts nothing, or a score setting is not on the scale.
+    """
+    require_numbers(owner)
+    if not 0 < owner.per_frame < math.inf:
+        raise HemError(f"mining.per_frame must be > 0 and finite, got {owner.per_frame}")
+    if owner.score_scale == "raw":
+        return  # a setting is a score there, of whatever range the detector has
+    for name in (*SCORES, "low_score"):
+        value = getattr(owner, name, None)
+        if value is not None and not 0 <= value <= 1:
+            raise HemError(f"mining.{name} must be in 0..1 with score_scale={owner.score_scale}, got {value}")
+
+
 @dataclass(frozen=True)
 class Paper(Preset, PaperThresholds):
     """The published method to the letter; its thresholds are raw scores and pixels."""
@@ -72,6 +90,10 @@ class Temporal(Preset, TemporalThresholds):
     score_scale: Scale = "quantile"
     per_frame: float = 10.0
 
+    def __post_init__(self) -> None:
+        _check_scale(self)
+        super().__post_init__()
+
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
     ) -> Sequence[HardExample]:
@@ -88,6 +110,10 @@ class Elicited(Preset, ElicitedThresholds):
 
     score_scale: Scale = "quantile"
     per_frame: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check_scale(self)
+        super().__post_init__()
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
@@ -107,6 +133,7 @@ class Hem(Preset, ElicitedThresholds, TemporalThresholds):
     per_frame: float = 10.0
 
     def __post_init__(self) -> None:
+        _check_scale(self)
         TemporalThresholds.__post_init__(self)
         ElicitedThresholds.__post_init__(self)
 
@@ -124,10 +151,13 @@ class _Baseline(Preset):
 
     Attributes:
         score_threshold: detections at or above it are pseudo-labels.
-        score_scale, per_frame: how score settings are read; see ScoreScale.
+            Range: 0..1 (raw: any number), finite.
+        score_scale: how score settings are read; see ScoreScale.
+        per_frame: detections a frame that setting 0 admits; see ScoreScale. Range: > 0, finite.
         max_frames: frames that may hold an example, over all videos; None for all. Replay rounds hold
             rules and baselines to one number of frames, so that none wins or loses by it
             (``replay.max_frames``): a smaller one here gives a baseline less to choose from.
+            Range: null or >= 1 frame.
     """
 
     score_threshold: float = 0.8
@@ -136,6 +166,10 @@ class _Baseline(Preset):
     max_frames: int | None = None
 
     def __post_init__(self) -> None:
+        _check_scale(self)
+        for name in ("score_threshold", "low_score"):
+            if math.isinf(getattr(self, name, 0.0)):
+                raise HemError(f"mining.{name} must be finite, got {getattr(self, name)}")
         if self.max_frames is not None and self.max_frames < 1:
             raise HemError(f"mining.max_frames must be null or >= 1, got {self.max_frames}")
 
@@ -154,9 +188,19 @@ class _Baseline(Preset):
 
 @dataclass(frozen=True)
 class Random(_Baseline):
-    """Random background boxes as hard negatives; confident detections as pseudo-labels."""
+    """Random background boxes as hard negatives; confident detections as pseudo-labels.
+
+    Attributes:
+        boxes_per_frame: random boxes in every decoded frame, fewer where it is crowded. Higher: more
+            negatives, those of a frame more alike. Range: >= 0 boxes.
+    """
 
     boxes_per_frame: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.boxes_per_frame < 0:
+            raise HemError(f"mining.boxes_per_frame must be >= 0, got {self.boxes_per_frame}")
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None
@@ -177,10 +221,18 @@ class Score(_Baseline):
 
     Attributes:
         low_score: detections from here up to ``score_threshold`` are taken to be false. Lower adds
-            easy background.
+            easy background. Range: 0..1 (raw: any number), <= score_threshold, finite.
     """
 
     low_score: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low_score > self.score_threshold:
+            raise HemError(
+                f"mining.low_score must be at most score_threshold ({self.score_threshold:g}), "
+                f"got {self.low_score}"
+            )
 
     def mine(
         self, evidence: Sequence[Evidence], *, seed: int = 0, calibrated: ScoreScale | None = None

@@ -26,7 +26,7 @@ _OF_RULE = {
     "elicited": ElicitedThresholds,
     "hem": HemThresholds,
 }
-_SCORES = (
+SCORES = (  # settings that are read on the score scale
     "score_threshold",
     "neighbour_threshold",
     "ignore_threshold",
@@ -138,7 +138,7 @@ def resolved(thresholds: Thresholds, scale: ScoreScale) -> Thresholds:
         return HemThresholds(temporal, elicited)
     if scale.kind is ScaleKind.RAW:
         return thresholds  # infinite limits are legal there
-    given = {item.name: getattr(thresholds, item.name) for item in fields(thresholds) if item.name in _SCORES}
+    given = {item.name: getattr(thresholds, item.name) for item in fields(thresholds) if item.name in SCORES}
     raw: dict[str, Any] = {name: scale.threshold(value) for name, value in given.items() if value is not None}
     return replace(thresholds, **raw)
 

@@ -24,25 +24,30 @@ class CollectSettings:
 
     Attributes:
         floor_score: collect; detections below it are not kept. Lower keeps more of what the detector
-            doubts (neighbours, missed objects), and costs storage.
+            doubts (neighbours, missed objects), and costs storage. Range: any number.
         search_margin: collect; pixels searched round a candidate on every side, at full resolution,
-            for `paper` (its 100), >= 0; None collects nothing for `paper`.
-        box_margin: collect; the same in multiples of the box's longer side, for hem's own rules, > 0;
+            for `paper` (its 100); None collects nothing for `paper`. Range: null or >= 0 px.
+        box_margin: collect; the same in multiples of the box's longer side, for hem's own rules;
             None collects no appearance for them. Larger follows faster objects, finds more lookalikes.
+            Range: null or > 0.
         match_side: collect; hem's own matching shrinks a template's longer side to at most this many
-            pixels, >= 8. Larger is finer and dearer.
-        window: frames on each side; a query may use 1..window.
-        max_gap: longest gap in a track that a query may fill, in frames; 0 collects none.
-        paper_score_threshold, paper_iou_threshold: (lowest, highest) of a `paper` query.
-        paper_min_area, paper_border_margin: lowest of a `paper` query, px² and px.
-        score_threshold, neighbour_threshold, iou_threshold: (lowest, highest) of a query by hem's own
-            rules, in raw scores. A wide range needs more template matching: every candidate is
-            matched whose fate some setting in the range leaves to its appearance.
-        variants: collect; names of the disturbances under which frames are detected again.
+            pixels. Larger is finer and dearer. Range: >= 8 px.
+        window: frames on each side; a query may use 1..window. Range: >= 1 frame.
+        max_gap: longest gap in a track that a query may fill; 0 collects none. Range: >= 0 frames.
+        paper_score_threshold: of a `paper` query. Range: [lowest, highest], lowest <= highest.
+        paper_iou_threshold: of a `paper` query. Range: [lowest, highest], lowest <= highest.
+        paper_min_area: lowest of a `paper` query. Range: >= 0 px².
+        paper_border_margin: lowest of a `paper` query. Range: >= 0 px.
+        score_threshold, neighbour_threshold, iou_threshold: of a query by hem's own rules, in raw
+            scores. A wide range needs more template matching: every candidate is matched whose fate
+            some setting in the range leaves to its appearance. Range: [lowest, highest], lowest <= highest.
+        variants: collect; disturbances under which frames are detected again, each once; empty asks
+            nothing. Names: those of hem.mining.disturbances.DISTURBANCES.
         elicit_share: collect; at most this share of the pass's detector calls goes to disturbed frames.
+            Range: >= 0, < 1.
         still_s: collect; seconds from which the picture at a detection's place is held against the same
-            place earlier and later (see hem.mining.stillness), >= 0; 0 collects none of it. Shorter
-            takes slow objects for still ones, longer needs longer videos.
+            place earlier and later (see hem.mining.stillness); 0 collects none of it. Shorter takes
+            slow objects for still ones, longer needs longer videos. Range: >= 0 s, finite.
     """
 
     floor_score: float = 0.05
@@ -74,6 +79,8 @@ class CollectSettings:
         self._require("match_side", self.match_side >= 8, ">= 8 pixels")
         self._require("search_margin", self.search_margin is None or self.search_margin >= 0, ">= 0")
         self._require("box_margin", self.box_margin is None or self.box_margin > 0, "> 0")
+        self._require("paper_min_area", self.paper_min_area >= 0, ">= 0 px²")
+        self._require("paper_border_margin", self.paper_border_margin >= 0, ">= 0 px")
         self._require("elicit_share", 0 <= self.elicit_share < 1, "in [0, 1)")
         self._require("still_s", 0 <= self.still_s < float("inf"), ">= 0 seconds")
         self._require("floor_score", not np.isnan(self.floor_score), "a number")
