@@ -161,3 +161,10 @@ def test_it_builds_without_warnings(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "WARNING -" not in result.stderr
     assert "negative_response" in (tmp_path / "site" / "mining" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "conf/experiment/quickstart.yaml"])
+def test_the_quickstart_takes_as_long_wherever_it_is_told(page):
+    words = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    assert re.findall(r"(\w+) minutes\b", words)[:1] == ["five"]
+    assert ("4 min 51 s" in words) is not page.startswith("conf")
