@@ -61,7 +61,6 @@ def evidence_from(
     Raises:
         HemError: if detections are absent or cannot be read, or a video gave no frame.
     """
-    root.mkdir(parents=True, exist_ok=True)
     remove_parts(root)
     done = 0
     for video in data.videos:
@@ -113,7 +112,6 @@ def paper_alone(
     say: Say | None,
 ) -> tuple[StoredEvidence, ExampleList]:
     """Answer `paper` in one forward pass over each video that has no evidence which answers it."""
-    root.mkdir(parents=True, exist_ok=True)
     remove_parts(root)
     kept: list[tuple[Path, VideoInfo] | Evidence] = []
     evidence: Evidence | None = None

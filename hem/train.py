@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hem.allocator import keep_freed_memory
-from hem.artifacts import read_json, remove_parts, save_coco, save_examples, write_json
+from hem.artifacts import made_folder, read_json, remove_parts, save_coco, save_examples, write_json
 from hem.artifacts.places import RUN_DIR
 from hem.building import build_parts, truth_folder
 from hem.compose import entry
@@ -41,10 +41,10 @@ def main(values: dict[str, Any]) -> float | None:
     if config.objective is not None:
         check_objective(config.objective, list(config.arms))
     run = Path(config.output_dir)
-    run.mkdir(parents=True, exist_ok=True)
     remove_parts(run)
     plain = config.model_dump(mode="json")
     with (
+        made_folder(run),
         Steps() as steps,
         RunLog(config.logger, run, name=config.name, seed=config.seed, config=plain) as log,
     ):

@@ -5,6 +5,7 @@ from hem.artifacts.examples import load_examples, save_coco, save_examples
 from hem.artifacts.files import (
     alone,
     digest_of,
+    made_folder,
     read_json,
     read_table,
     remove_parts,
@@ -21,6 +22,7 @@ __all__ = [
     "digest_of",
     "load_detections",
     "load_examples",
+    "made_folder",
     "read_json",
     "read_table",
     "remove_parts",

@@ -64,21 +64,36 @@ def _temporary(path: Path) -> Path:
 
 
 @contextmanager
+def made_folder(path: Path) -> Iterator[None]:
+    """Make a folder and those above it; after an exception, those of them that it made go again if empty."""
+    made = [one for one in (path, *path.parents) if not one.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:  # from the innermost
+            with suppress(OSError):  # something was kept there
+                folder.rmdir()
+        raise
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; on success it is renamed to ``path``.
 
-    After an exception or a kill ``path`` is as it was before: absent, or the older whole file.
+    After an exception or a kill ``path`` is as it was before: absent, or the older whole file. Its folder
+    is made, and after an exception not left behind empty.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    with made_folder(path.parent):
+        temporary = _temporary(path)
+        try:
+            yield temporary
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
 
 
 @contextmanager
@@ -90,14 +105,14 @@ def whole_directory(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise HemError(f"{path} exists already; remove it or choose another directory")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    temporary.mkdir()
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with made_folder(path.parent):
+        temporary = _temporary(path)
+        temporary.mkdir()
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

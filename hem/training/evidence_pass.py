@@ -67,7 +67,6 @@ def run_pass(
     Raises:
         HemError: if no video gave a single frame.
     """
-    root.mkdir(parents=True, exist_ok=True)
     rank, ranks = _rank()
     if rank == 0:
         remove_parts(root)
