@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from hem import __version__
 from hem.artifacts import load_detections
 from hem.artifacts.detections import detections_in
-from hem.config import ArmConfig, StageConfig, TrainConfig
+from hem.config import ArmConfig, StageConfig, TrainConfig, VideoConfig
 from hem.data.bundle import DataBundle
 from hem.detectors.protocol import Detector
 from hem.errors import HemError
@@ -115,11 +115,6 @@ class Experiment:
             "trainer": trainer,
         }
 
-    def _pixels(self) -> dict[str, str]:
-        """Return what tells stages apart whose videos are decoded on a GPU; nothing of those on the CPU."""
-        where = decoded_on(self.config.video.decoder, self.config.video.device)
-        return {} if where == "cpu" else {"pixels": where}
-
     def _baseline_key(self) -> dict[str, Any]:
         return {**self._common(), "stage": self.config.trainer.baseline.model_dump()}
 
@@ -148,7 +143,7 @@ class Experiment:
             "videos": _names(self.parts.videos),
             "decoder": self.config.video.decoder,
             "collect": self.parts.collect.plain(),
-            **self._pixels(),
+            **_pixels(self.config.video),
         }
 
         def work(directory: Path) -> None:
@@ -254,7 +249,7 @@ class Experiment:
             "heldout": _names(self.parts.heldout),
             "floor_score": settings.floor_score,
             "decoder": self.config.video.decoder,
-            **self._pixels(),
+            **_pixels(self.config.video),
         }
 
         def work(directory: Path) -> None:
@@ -387,3 +382,9 @@ class _Never:
 
     def __getattr__(self, name: str) -> object:
         raise HemError(f"finished evidence is incomplete: it asked the detector for {name}")
+
+
+def _pixels(video: VideoConfig) -> dict[str, str]:
+    """Return what tells stages apart whose videos are decoded on a GPU; nothing of those on the CPU."""
+    where = decoded_on(video.decoder, video.device)
+    return {} if where == "cpu" else {"pixels": where}
