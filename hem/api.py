@@ -12,6 +12,7 @@ from hem import settings as shipped
 from hem.artifacts import save_coco, save_examples, write_json
 from hem.artifacts.evidence import StoredEvidence
 from hem.artifacts.examples import names_up_to
+from hem.artifacts.places import RUN_DIR
 from hem.artifacts.rulings import gather_rulings
 from hem.asked import AnyPath, SomeVideos, detector_of, preset_of, videos_of
 from hem.config import VideoConfig
@@ -249,7 +250,8 @@ def _answer(
             "thresholds": chosen,
             "videos": rows,
             "seconds": seconds,
-            "evidence": str(root),
+            RUN_DIR: str(output_dir.resolve()),
+            "evidence": str(root.resolve()),
         },
     )
     return MiningResult(examples, evidence, rows, seconds, _remarks(preset, seen))

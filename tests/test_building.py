@@ -25,7 +25,7 @@ def build(folder: Path, *settings: str) -> None:
     [
         (["+mining.window=99"], "arms.flickers could not .*: mining.window is 99"),
         (["+mining.window=99", "mining.score_scale=calibrated"], "mining.window is 99"),
-        (["mining.score_threshold=2", "mining.score_scale=calibrated"], r"must lie in \[0, 1\]"),
+        (["mining.score_threshold=2", "mining.score_scale=calibrated"], r"must be in 0\.\.1"),
         (["collect.box_margin=null"], "collect.box_margin"),
         (["collect.variants=[mirror,sharper]"], "disturbance 'sharper' is unknown"),
         (["arms=study"], "arms.paper could not .*: mining.search_margin"),

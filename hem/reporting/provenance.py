@@ -9,7 +9,7 @@ import numpy as np
 
 from hem.artifacts import load_examples, read_json
 from hem.artifacts.evidence import load_evidence
-from hem.artifacts.places import read_stages
+from hem.artifacts.places import place_of, read_stages
 from hem.artifacts.rulings import DROPS, VERDICTS, VerdictLog, gather_rulings, load_drops
 from hem.errors import HemError
 from hem.mining.fuse import detection_of
@@ -162,7 +162,8 @@ def _evidence_root(run: Path) -> Path | None:
         given: Path | None = read_stages(run)["evidence"]
         return given
     if (run / "mining.json").is_file():
-        root = Path(read_json(run / "mining.json", "mining").get("evidence") or run / "evidence")
+        mined = read_json(run / "mining.json", "mining")
+        root = place_of(run, mined, mined["evidence"]) if mined.get("evidence") else run / "evidence"
         return root / "evidence" if (root / "evidence").is_dir() else root
     return None
 

@@ -78,8 +78,8 @@ def read_reviewable(run: Path) -> Reviewable:
 
 def _other_evidence(run: Path, own: Path | None) -> Path | None:
     """Return where hem.mine read its evidence if that was another directory."""
-    given = read_json(run / "mining.json", "mining").get("evidence")
-    return Path(given) if given else own
+    mined = read_json(run / "mining.json", "mining")
+    return place_of(run, mined, mined["evidence"]) if mined.get("evidence") else own
 
 
 def _detections(evidence: Path | None) -> dict[str, VideoDetections]:

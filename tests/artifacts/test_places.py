@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hem.api import mine_evidence, mine_videos
 from hem.artifacts import save_detections, save_examples, write_json
 from hem.artifacts.places import RUN_DIR, read_stages
 from hem.evaluate import checkpoints_of
-from hem.reporting.provenance import arm_folders, replay_folders
+from hem.reporting.provenance import arm_folders, explain, read_mined, replay_folders
 from hem.reporting.review_source import read_reviewable
 from hem.reporting.run_report import read_run
 from hem.structures import VideoDetections, VideoInfo
+from hem.video.writer import write_video
 
 
 def make(root: Path, store: Path) -> Path:
@@ -76,3 +78,22 @@ def test_the_evidence_of_a_moved_run_is_read_for_report_and_review(
     run = tmp_path / "moved" / "name" / "seed_0"
     assert read_run(run).evidence == (tmp_path / "moved/store/evidence-0").resolve()
     assert set(read_reviewable(run).videos) == {"a.mp4"}
+
+
+def test_the_evidence_of_a_moved_mining_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frames = (np.full((48, 64, 3), 9 * k, dtype=np.uint8) for k in range(6))
+    write_video(Path("a.mp4"), frames, fps=10)
+    Path("a.txt").write_text("".join(f"{k}.jpg\n1\n5 5 20 20 0.9\n" for k in range(6)))
+    mine_videos("a.mp4", "temporal", detections="a.txt", output_dir="mined")
+    mine_evidence("mined", "temporal", output_dir="again")
+    Path("runs").mkdir()
+    for name in ("mined", "again"):
+        Path(name).rename(f"runs/{name}")
+    monkeypatch.chdir("/")
+    for name in ("mined", "again"):
+        found = read_reviewable(tmp_path / "runs" / name)
+        assert list(found.detections) == ["a.mp4"]
+        mined = read_mined(tmp_path / "runs" / name)
+        (row,) = [one for one in mined.examples() if one.frame_index == 3]
+        assert explain(mined, row)["evidence"]["detector"]
