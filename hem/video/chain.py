@@ -3,12 +3,16 @@
 Matroska, FLV and ASF have no table of frames: each part tells only how long it is. FFmpeg steps over what it
 cannot read there to the next part that looks sound, and gives what comes next as if nothing had been before
 it. How the file is built between two packets tells: in a sound file one part ends where the next begins.
+(Transport streams, fragmented MP4 and AVI: hem.video.transport, fragments and avi_index.)
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from hem.video.fragments import fragments_of
+from hem.video.transport import Transport, layout_of
 
 _HEAD = 65_536  # bytes of a file in which its header lies
 _ASF_DATA_HEADER = 50  # bytes of the data object before its packets
@@ -18,7 +22,14 @@ _FLV_HEADER, _FLV_FOOTER = 11, 4  # bytes of a tag before and after its content
 
 
 class Chain(Protocol):
-    """The parts of a file, walked through while its packets are read."""
+    """The parts of a file, walked through while its packets are read.
+
+    Attributes:
+        sure_of_end: what is broken before the end of the file is pictures that are lost, whatever the header
+            says; otherwise it may be anything, such as an index.
+    """
+
+    sure_of_end: bool
 
     def broken_before(self, pos: int | None) -> bool:
         """Whether something that cannot be read lies between the packet asked about last and this one.
@@ -45,9 +56,13 @@ def chain_of(path: str, container: str, stream_id: int) -> Chain | None:
         return _Matroska(path)
     if "flv" in names:
         return _Flv(path)
+    with Path(path).open("rb") as file:
+        head = file.read(_HEAD)
+    if "mp4" in names:
+        return fragments_of(path)
+    if "mpegts" in names and (layout := layout_of(head)) is not None:
+        return Transport(path, layout, stream_id)
     if "asf" in names:
-        with Path(path).open("rb") as file:
-            head = file.read(_HEAD)
         at = head.find(_ASF_PROPERTIES)
         least, most = (int.from_bytes(head[at + k : at + k + 4], "little") for k in (92, 96))
         if at > 0 and 0 < least == most:
@@ -85,6 +100,8 @@ def with_breaks(
 
 
 class _File:
+    sure_of_end = False
+
     def __init__(self, path: str) -> None:
         self._file: BinaryIO = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed by close
         self._size = os.fstat(self._file.fileno()).st_size

@@ -8,13 +8,13 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from hem.video.transport import layout_of
+
 _MOST_PARTS = 1_000_000  # of a file: one that is larger than that is not looked through
 _HEAD = 65_536  # bytes of a file in which its header lies
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
-_TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, place of the 0x47 that begins it
-_TS_SEEN = 4  # packets looked at to tell a transport stream from chance
 
 
 def missing_bytes(path: str) -> int:
@@ -93,8 +93,5 @@ def _asf(head: bytes) -> int:
 
 
 def _transport(head: bytes, size: int) -> int:
-    for width, first in _TS_PACKETS:
-        marks = head[first : first + _TS_SEEN * width : width]
-        if marks == b"\x47" * _TS_SEEN:
-            return -(-size // width) * width
-    return 0
+    layout = layout_of(head)
+    return -(-size // layout[0]) * layout[0] if layout else 0

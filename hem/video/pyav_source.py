@@ -13,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from hem.errors import HemError
+from hem.video.avi_index import avi_index
 from hem.video.chain import Chain, chain_of, with_breaks
 from hem.video.cut_off import missing_bytes
 from hem.video.packets import Beat, claimed_s, open_container, rate_of, sure_frames, video_stream
@@ -117,6 +118,7 @@ class PyavReader(FrameReader):
         self._refused = 0
         self._packets = 0
         self._newest_pts = -1
+        self._passed: dict[int, int] = {}  # what should have come out (newest last), as _pending
         self._doubt: str | None = None
         self._doubt_first = 0
         self._doubt_pts = -1
@@ -124,7 +126,10 @@ class PyavReader(FrameReader):
         self._anchor = -1, -sys.maxsize  # number and pts of the newest frame that is certain
         self._since: list[int] = []  # pts of packets that are shown after it
         self._beat = Beat(1 / (rate_of(self._stream) * float(self._stream.time_base or 1)))
-        self._chain: Chain | None = chain_of(self.path, self._container.format.name, self._stream.id)
+        self._index = avi_index(self._container, self._stream)
+        self._chain: Chain | None = self._index or chain_of(
+            self.path, self._container.format.name, self._stream.id
+        )
 
     def facts(self) -> StreamFacts:
         """Return what is known of the stream once the first frame was read."""
@@ -178,7 +183,8 @@ class PyavReader(FrameReader):
                 self._begin_anew()
             # packets cut away by an edit list are never shown
             if packet.size and not packet.is_discard and packet.pts is not None:
-                heapq.heappush(self._pending, (packet.pts, self._packets))
+                if self._has_times:
+                    heapq.heappush(self._pending, (packet.pts, self._packets))
                 self._since.append(packet.pts)
                 self._newest_pts = max(self._newest_pts, packet.pts)
             if packet.is_corrupt or suspect:
@@ -207,12 +213,11 @@ class PyavReader(FrameReader):
             return False
         ends_s = self._ends_s(max(self._newest_pts, last.pts or 0))
         says_s = claimed_s(self._container, self._stream)
-        if says_s <= ends_s + 0.5 / self.fps or not self._chain.broken_before(None):
+        claims = says_s > ends_s + 0.5 / self.fps
+        if not (claims or self._chain.sure_of_end) or not self._chain.broken_before(None):
             return False
-        self.error = (
-            f"{self.path}: the file cannot be read on at {ends_s:.2f} s although its header says "
-            f"{says_s:.2f} s"
-        )
+        why = f"its header says {says_s:.2f} s" if claims else "it goes on"
+        self.error = f"{self.path}: the file cannot be read on at {ends_s:.2f} s although {why}"
         return True
 
     def _ends_s(self, pts: int) -> float:
@@ -221,7 +226,7 @@ class PyavReader(FrameReader):
     def _begin_anew(self) -> None:
         """Streams were joined, and their times begin again: what comes is later than all there was."""
         self._anchor = self._shown_before(sys.maxsize) - 1, -sys.maxsize
-        self._since, self._pending = [], []
+        self._since, self._pending, self._passed = [], [], {}
         self._newest_pts = self._doubt_pts = -sys.maxsize
         self._beat = Beat(self._beat.nominal)
 
@@ -232,6 +237,8 @@ class PyavReader(FrameReader):
             try:
                 for packet in self._container.demux(self._stream):
                     errors = 0
+                    if self._index is not None:
+                        self._index.put_right(packet)
                     yield packet
                 return
             except av.FFmpegError as error:
@@ -264,7 +271,9 @@ class PyavReader(FrameReader):
             self._doubt = reason
             self._doubt_first = self._held[0][0] if self._held else self._next
             self._held.clear()
-        self._doubt_pts = max(self._doubt_pts, self._newest_pts if pts is None else pts)
+        # behind a loss FFmpeg guesses times wrongly where the container has none
+        newest = pts is None or not self._has_times
+        self._doubt_pts = max(self._doubt_pts, self._newest_pts if newest else pts or 0)
 
     def _number(self, frame: av.VideoFrame) -> int | None:
         """Return the frame's true number, or None if it must not be believed."""
@@ -293,18 +302,25 @@ class PyavReader(FrameReader):
         return index
 
     def _place_of(self, pts: int | None) -> int:
-        """Return where in decoding order a frame was, 0 if unknown, and forget what is shown before it."""
-        while self._pending and pts is not None and self._pending[0][0] < pts:
-            heapq.heappop(self._pending)
-        if not self._pending or self._pending[0][0] != pts:
+        """Return where in decoding order a frame was, 0 if unknown; await no more what is shown before.
+
+        Behind a loss some come out late, and are known by their place all the same.
+        """
+        if pts is None or not self._has_times:
             return 0
-        place = heapq.heappop(self._pending)[1]
-        return place if self._has_times else 0
+        while self._pending and self._pending[0][0] <= pts:
+            passed, place = heapq.heappop(self._pending)
+            self._passed[passed] = place
+            if len(self._passed) > _MAX_HELD:
+                del self._passed[next(iter(self._passed))]
+        return self._passed.get(pts, 0)
 
     def _number_after_loss(self, frame: av.VideoFrame) -> int:
         """Return the number of the first sound frame after damage."""
         if frame.pts is None or not (self._has_times or frame.key_frame):
             return self._next
+        if self._index is not None:
+            return self._index.number(frame.pts)
         # where no header lists the frames, whole packets may be gone without a trace
         by_time = self._beat.number(frame.pts) if self._has_times and not self._stream.frames else None
         return self._shown_before(frame.pts) if by_time is None else by_time
@@ -322,12 +338,13 @@ class PyavReader(FrameReader):
     def _finish(self) -> None:
         if self._doubt is not None:
             counted = self._shown_before(sys.maxsize) if self._since else self._next + self._refused
+            counted = counted if self._index is None else self._index.n_pictures
             by_time = None if self._stream.frames else self._beat.number(self._newest_pts)
             self._next = max(self._next, counted, (by_time or 0) + 1)
             self._end_doubt(self._next)
         self.n_frames = n_frames = min(self._next, self._sure)
         self.gaps = [part for gap in self.gaps if (part := cut(gap, 0, n_frames)) is not None]
-        claimed = int(self._stream.frames or 0)
+        claimed = self._index.n_pictures if self._index else int(self._stream.frames or 0)
         if self.error is None and claimed > max(self._packets, self._next):
             self.error = f"{self.path}: the header claims {claimed} frames, the file ends after {self._next}"
         if self.error is None and self._sure < sys.maxsize:
