@@ -32,7 +32,7 @@ class AviIndex:
         self._times = [time for _, time, size in entries if size]
         self._asked = -1  # row of the newest packet that was asked about
         self._time = -1  # of the newest packet that was put right
-        self._delay: int | None = None  # by how many pictures FFmpeg says that pictures are shown late
+        self._numbers: dict[int, int] = {}  # of key frames, by their times
 
     @property
     def n_pictures(self) -> int:
@@ -50,17 +50,18 @@ class AviIndex:
             bisect.insort(self._times, self._time)
         packet.dts = self._time
         packet.pts = packet.dts + late
-        if self._delay is None:
-            self._delay = self._place(packet.pts) - self._place(packet.dts)
+        if packet.is_keyframe:
+            place = self._place(packet.dts)
+            # FFmpeg takes when the next picture that others are built on is decoded for the time at which
+            # this one is shown: behind it by one, and by what is shown before it
+            self._numbers[packet.pts] = place + max(0, self._place(packet.pts) - place - 1)
 
-    def number(self, pts: int) -> int:
-        """Return the number of a key frame by its time as ``put_right`` made it.
+    def number(self, pts: int) -> int | None:
+        """Return the number of a key frame by its time as ``put_right`` made it; None if there is none.
 
-        All that is decoded before it is shown before it, and of what is decoded later as much as FFmpeg found
-        to be shown first: as it knows no more, it takes when the next picture that others are built on is
-        decoded for the time at which this one is shown.
+        All that is decoded before it is shown before it, and some of what is decoded later.
         """
-        return min(max(0, self._place(pts) - (self._delay or 0)), self.n_pictures - 1)
+        return self._numbers.get(pts)
 
     def _place(self, time: int) -> int:
         """Return the place in decoding order of the last picture up to this time; behind all, one more."""

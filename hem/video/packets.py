@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import av
 from av.container import InputContainer
@@ -23,7 +24,8 @@ class Beat:
     _ENOUGH = 4  # distances seen; with fewer, they must be the nominal one
     _EVEN = 1.25  # the longest over the shortest: milliseconds make 16 and 17 of 60 frames a second
 
-    def __init__(self, nominal: float) -> None:
+    def __init__(self, nominal: float, begins_with: int = 0) -> None:
+        self.begins_with = begins_with  # number of the first frame
         self.nominal = nominal  # distance by the header's rate, in the unit of pts
         self._last: tuple[int, int] | None = None  # number and pts of the newest frame that is sound
         self._sum = self._count = self._longest = 0
@@ -39,12 +41,26 @@ class Beat:
             self._shortest, self._longest = min(self._shortest, step), max(self._longest, step)
         self._last = frame_index, pts
 
-    def number(self, pts: int | None) -> int | None:
-        """Return the number of a frame by its time alone; None if that says nothing."""
-        step = self._step()
-        if pts is None or self._last is None or step is None or pts <= self._last[1]:
+    def number(self, pts: int | None, before: Sequence[int] = ()) -> int | None:
+        """Return the number of a frame by its time alone; None if that says nothing.
+
+        Args:
+            pts: its time.
+            before: those of packets, of which the earliest begins the stream if no frame was sound yet.
+        """
+        step, first = self._step(), self._last
+        if first is None and before and self._are_even(before):
+            step, first = self.nominal, (self.begins_with, min(before))
+        if pts is None or first is None or step is None or pts <= first[1]:
             return None
-        return self._last[0] + max(1, round((pts - self._last[1]) / step))
+        return first[0] + max(1, round((pts - first[1]) / step))
+
+    def _are_even(self, times: Sequence[int]) -> bool:
+        """Whether packets come at the header's rate but for those that are missing."""
+        steps = [(late - early) / self.nominal for early, late in pairwise(sorted(times))]
+        return (
+            all(abs(step - round(step)) < self._EVEN - 1 for step in steps) and median(steps or [0.0]) < 1.5
+        )
 
     def _step(self) -> float | None:
         """Return the distance in time of two frames, None if it is not even."""

@@ -59,7 +59,7 @@ def probe_stream(path: str) -> StreamFacts:
         HemError: if it cannot be opened, has no video stream, or no frame decodes; the message
             starts with the path.
     """
-    reader = PyavReader(path, 0.0, Selection(0, 1))
+    reader = PyavReader(path, 0.0, Selection())
     try:
         for _ in reader.frames():
             return reader.facts()
@@ -228,7 +228,7 @@ class PyavReader(FrameReader):
         self._anchor = self._shown_before(sys.maxsize) - 1, -sys.maxsize
         self._since, self._pending, self._passed = [], [], {}
         self._newest_pts = self._doubt_pts = -sys.maxsize
-        self._beat = Beat(self._beat.nominal)
+        self._beat = Beat(self._beat.nominal, self._anchor[0] + 1)
 
     def _packets_of_stream(self) -> Iterator[Any]:
         """Demux, going on after errors of the container."""
@@ -319,10 +319,12 @@ class PyavReader(FrameReader):
         """Return the number of the first sound frame after damage."""
         if frame.pts is None or not (self._has_times or frame.key_frame):
             return self._next
-        if self._index is not None:
-            return self._index.number(frame.pts)
+        if self._index is not None and (number := self._index.number(frame.pts)) is not None:
+            return number
         # where no header lists the frames, whole packets may be gone without a trace
-        by_time = self._beat.number(frame.pts) if self._has_times and not self._stream.frames else None
+        by_time = None
+        if self._has_times and not self._stream.frames:
+            by_time = self._beat.number(frame.pts, self._since)
         return self._shown_before(frame.pts) if by_time is None else by_time
 
     def _shown_before(self, pts: int) -> int:
