@@ -188,9 +188,10 @@ def packets_of(path: Path, pid: int) -> list[int]:
     return [at for at, number in numbers.items() if number == pid]
 
 
-@pytest.mark.parametrize("at", [3, 4, 7, 9])  # in the head of a picture: its name, kind, flags and time
+# in the head of a picture: its name, length, flags and time
+@pytest.mark.parametrize(("at", "count"), [(3, 1), (4, 1), (7, 1), (9, 1), (0, 9), (7, 30)])
 def test_a_picture_whose_head_is_damaged_is_lost_from_a_transport_stream(
-    make: Callable[..., Path], frames_of: FramesOf, at: int
+    make: Callable[..., Path], frames_of: FramesOf, at: int, count: int
 ) -> None:
     path = make("a.ts")
     sound, _, _ = frames_of(path, threads=1)
@@ -199,7 +200,8 @@ def test_a_picture_whose_head_is_damaged_is_lost_from_a_transport_stream(
     for begin in begins[4:-14:5]:
         data = bytearray(whole)
         head = begin + 4 + (1 + data[begin + 4]) * (data[begin + 3] >> 5 & 1)
-        data[head + at] ^= 0xFF
+        for k in range(head + at, head + at + count):
+            data[k] ^= 0x5A
         path.write_bytes(bytes(data))
         found, report, _ = frames_of(path, threads=1)
         assert [k for k in found if (found[k] != sound[k]).any()] == []
