@@ -74,6 +74,10 @@ class AviIndex:
         self._asked = row
         return any(size for _, _, size in between)
 
+    def lost_from(self, pos: int) -> int | None:
+        """See Chain; not known."""
+        return None
+
     def close(self) -> None:
         """See Chain; nothing is open."""
 

@@ -39,6 +39,16 @@ class Chain(Protocol):
                 order of the file. Before the first one nothing is looked at. None: the end of the file.
         """
 
+    def lost_from(self, pos: int) -> int | None:
+        """Return when pictures begin that lie before the first packet; None if none does or it is unknown.
+
+        Args:
+            pos: where the first packet of the stream lies.
+
+        Returns:
+            A time in the unit of the packets'.
+        """
+
     def close(self) -> None:
         """Close the file; harmless when called twice."""
 
@@ -106,6 +116,10 @@ class _File:
         self._file: BinaryIO = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed by close
         self._size = os.fstat(self._file.fileno()).st_size
 
+    def lost_from(self, pos: int) -> int | None:
+        """See Chain; not known."""
+        return None
+
     def _read(self, at: int, count: int) -> bytes:
         self._file.seek(at)
         return self._file.read(count)
@@ -124,12 +138,13 @@ class _Element(NamedTuple):
 class _Matroska(_File):
     """Elements one after the other; of those that hold packets, what they hold."""
 
+    _TIME = 0xE7  # of a cluster
     _BLOCKS = frozenset({0xA3, 0xA1})
     _OPENED = frozenset({0x18538067, 0x1F43B675, 0xA0})  # segment, cluster, block group
     # in the segment, in a cluster, in a block group, and anywhere
     _KNOWN = frozenset(
         {0x1A45DFA3, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
-        | {0xE7, 0x5854, 0xA7, 0xAB, 0xA3, 0xAF}
+        | {_TIME, 0x5854, 0xA7, 0xAB, 0xA3, 0xAF}
         | {0xA1, 0xA2, 0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8}
         | {0xEC, 0xBF}
     )
@@ -138,6 +153,22 @@ class _Matroska(_File):
         super().__init__(path)
         self._at: int | None = None  # where the next element begins
         self._track = -1
+
+    def lost_from(self, pos: int) -> int | None:
+        """See Chain."""
+        self._track, at, time = self._track_at(pos), 0, None
+        while at < pos:
+            element = self._element(at)
+            if element is None or element.content == pos:
+                break
+            if element.name == self._TIME and element.end is not None and time is None:
+                time = int.from_bytes(
+                    self._read(element.content, min(8, element.end - element.content)), "big"
+                )
+            elif time is not None and self._is_picture(element):
+                return time
+            at = element.content if element.name in self._OPENED or element.end is None else element.end
+        return None
 
     def broken_before(self, pos: int | None) -> bool:
         """See Chain; ``pos`` is where a block's content begins."""

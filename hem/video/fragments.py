@@ -46,6 +46,10 @@ class Fragments:
             self._next += 1
         return self._next > first
 
+    def lost_from(self, pos: int) -> int | None:
+        """See Chain; not known."""
+        return None
+
     def close(self) -> None:
         """See Chain; nothing is open."""
 

@@ -1,13 +1,13 @@
 """What a file's header and packets say of its frames, without decoding any."""
 
 import bisect
+import heapq
 import math
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 
 import av
 from av.container import InputContainer
@@ -58,9 +58,7 @@ class Beat:
     def _are_even(self, times: Sequence[int]) -> bool:
         """Whether packets come at the header's rate but for those that are missing."""
         steps = [(late - early) / self.nominal for early, late in pairwise(sorted(times))]
-        return (
-            all(abs(step - round(step)) < self._EVEN - 1 for step in steps) and median(steps or [0.0]) < 1.5
-        )
+        return bool(steps) and all(abs(step - round(step)) < self._EVEN - 1 for step in steps)
 
     def _step(self) -> float | None:
         """Return the distance in time of two frames, None if it is not even."""
@@ -71,6 +69,35 @@ class Beat:
 
     def _seen(self) -> tuple[int, ...]:
         return (self._shortest, self._longest) if self._count else ()
+
+
+class DecodingOrder:
+    """Where in decoding order frames are that come out in the order in which they are shown."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most  # frames that can come out late
+        self._awaited: list[tuple[int, int]] = []  # (pts, place)
+        self._passed: dict[int, int] = {}  # what should have come out, newest last
+
+    def add(self, pts: int, place: int) -> None:
+        """Await a packet's frame."""
+        heapq.heappush(self._awaited, (pts, place))
+
+    def place(self, pts: int | None) -> int:
+        """Return where a frame was, 0 if unknown; await no more what is shown before.
+
+        Behind a loss some come out late, and are known by their place all the same.
+        """
+        while self._awaited and pts is not None and self._awaited[0][0] <= pts:
+            passed, place = heapq.heappop(self._awaited)
+            self._passed[passed] = place
+            if len(self._passed) > self._most:
+                del self._passed[next(iter(self._passed))]
+        return 0 if pts is None else self._passed.get(pts, 0)
+
+    def awaits_before(self, place: int) -> bool:
+        """Whether something that was decoded before this place is still to come out."""
+        return any(earlier < place for _, earlier in self._awaited)
 
 
 def claimed_frames(path: str) -> int:
@@ -96,10 +123,12 @@ def packet_times(path: str) -> list[float]:
     """
     with open_container(path) as container:
         stream = video_stream(path, container)
-        times = []
+        times: list[float] = []
         chain = chain_of(path, container.format.name, stream.id)
         try:
             for packet, breaks in with_breaks(container.demux(stream), chain):
+                if not times and packet.pos is not None and chain and chain.lost_from(packet.pos) is not None:
+                    times.append(math.nan)
                 if packet.size and not packet.is_discard:
                     pts, unit = packet.pts, packet.time_base
                     times.append(math.nan if pts is None or unit is None else float(pts * unit))

@@ -1,6 +1,5 @@
 """PyAV: the reference decoder. Goes on after damage, and says what was lost."""
 
-import heapq
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -16,7 +15,15 @@ from hem.errors import HemError
 from hem.video.avi_index import avi_index
 from hem.video.chain import Chain, chain_of, with_breaks
 from hem.video.cut_off import missing_bytes
-from hem.video.packets import Beat, claimed_s, open_container, rate_of, sure_frames, video_stream
+from hem.video.packets import (
+    Beat,
+    DecodingOrder,
+    claimed_s,
+    open_container,
+    rate_of,
+    sure_frames,
+    video_stream,
+)
 from hem.video.planar import PlanarGrey, rgb_of, suits
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, RawGap, Selection, cut
 
@@ -111,14 +118,13 @@ class PyavReader(FrameReader):
         self._stream.codec_context.thread_count = threads
         # Without this the decoder paints over damage and hands the picture out as if it were sound.
         self._stream.codec_context.options = {"err_detect": "explode"}
-        self._pending: list[tuple[int, int]] = []  # (pts, place in decoding order) of what is to come out
         self._held: deque[tuple[int, Any, int]] = deque()  # (number, frame, place in decoding order)
         self._place = 0
         self._next = 0
         self._refused = 0
         self._packets = 0
         self._newest_pts = -1
-        self._passed: dict[int, int] = {}  # what should have come out (newest last), as _pending
+        self._order = DecodingOrder(_MAX_HELD)  # of containers with times: others do not tell it
         self._doubt: str | None = None
         self._doubt_first = 0
         self._doubt_pts = -1
@@ -168,7 +174,7 @@ class PyavReader(FrameReader):
         """Yield the frames held for which all that was decoded before them came out; at the end all."""
         while self._held:
             index, frame, place = self._held[0]
-            awaited = not at_end and any(earlier < place for _, earlier in self._pending)
+            awaited = not at_end and self._order.awaits_before(place)
             if awaited and len(self._held) <= _MAX_HELD:
                 return
             self._held.popleft()
@@ -177,6 +183,8 @@ class PyavReader(FrameReader):
     def _decoded(self) -> Iterator[Any]:
         errors, suspect = 0, False
         for packet, breaks in with_breaks(self._packets_of_stream(), self._chain, self._ends_early):
+            if not self._packets:
+                self._look_before(packet)
             self._packets += bool(packet.size)
             restarts = packet.is_keyframe and packet.pts is not None and packet.pts < self._newest_pts
             if self._doubt is not None and restarts:
@@ -184,7 +192,7 @@ class PyavReader(FrameReader):
             # packets cut away by an edit list are never shown
             if packet.size and not packet.is_discard and packet.pts is not None:
                 if self._has_times:
-                    heapq.heappush(self._pending, (packet.pts, self._packets))
+                    self._order.add(packet.pts, self._packets)
                 self._since.append(packet.pts)
                 self._newest_pts = max(self._newest_pts, packet.pts)
             if packet.is_corrupt or suspect:
@@ -207,6 +215,14 @@ class PyavReader(FrameReader):
                 self.error = f"{self.path}: {errors} packets in a row do not decode; gave up"
                 return
 
+    def _look_before(self, first: av.Packet) -> None:
+        """Count what lies before the first packet that was found."""
+        if self._chain is not None and first.pos is not None and first.pts is not None:
+            lost = self._chain.lost_from(first.pos)
+            if lost is not None and lost < first.pts:
+                self._start_doubt("container: a part of the file cannot be read", first.pts - 1)
+                self._since.append(lost)
+
     def _ends_early(self, last: av.Packet) -> bool:
         """Whether frames that the header tells of lie behind the last packet, where nothing can be read."""
         if self._chain is None or self._sure < sys.maxsize:
@@ -226,7 +242,7 @@ class PyavReader(FrameReader):
     def _begin_anew(self) -> None:
         """Streams were joined, and their times begin again: what comes is later than all there was."""
         self._anchor = self._shown_before(sys.maxsize) - 1, -sys.maxsize
-        self._since, self._pending, self._passed = [], [], {}
+        self._since, self._order = [], DecodingOrder(_MAX_HELD)
         self._newest_pts = self._doubt_pts = -sys.maxsize
         self._beat = Beat(self._beat.nominal, self._anchor[0] + 1)
 
@@ -279,7 +295,7 @@ class PyavReader(FrameReader):
         """Return the frame's true number, or None if it must not be believed."""
         if frame.is_corrupt:
             self._start_doubt("decoder: frame marked corrupt", frame.pts)
-        self._place = self._place_of(frame.pts)
+        self._place = self._order.place(frame.pts)
         refused, self._refused = self._refused, 0
         if self._doubt is not None:
             if frame.pts is None and not self._has_times:
@@ -300,20 +316,6 @@ class PyavReader(FrameReader):
             self._anchor = index, frame.pts
             self._since = [pts for pts in self._since if pts > frame.pts]
         return index
-
-    def _place_of(self, pts: int | None) -> int:
-        """Return where in decoding order a frame was, 0 if unknown; await no more what is shown before.
-
-        Behind a loss some come out late, and are known by their place all the same.
-        """
-        if pts is None or not self._has_times:
-            return 0
-        while self._pending and self._pending[0][0] <= pts:
-            passed, place = heapq.heappop(self._pending)
-            self._passed[passed] = place
-            if len(self._passed) > _MAX_HELD:
-                del self._passed[next(iter(self._passed))]
-        return self._passed.get(pts, 0)
 
     def _number_after_loss(self, frame: av.VideoFrame) -> int:
         """Return the number of the first sound frame after damage."""

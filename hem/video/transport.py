@@ -75,6 +75,10 @@ class Transport:
         refused = (ours[:, 1] & 0x80).any()  # marked as an error by who received it
         return bool(refused) or not all(map(_is_head, ours[(ours[:, 1] & 0x40) > 0]))
 
+    def lost_from(self, pos: int) -> int | None:
+        """See Chain; not known."""
+        return None
+
     def close(self) -> None:
         """Close the file; harmless when called twice."""
         self._file.close()

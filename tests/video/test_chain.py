@@ -23,6 +23,7 @@ KINDS = {
     "small.mkv": {"codec": "libx264", "of_container": {"cluster_size_limit": "2000"}},
     "live.mkv": {"codec": "libx264", "of_container": {"live": "1"}},
     "mpeg4.mkv": {"codec": "mpeg4", "options": {"bf": "2", "g": "10"}},
+    "hevc.mkv": {"codec": "libx265", "options": {"x265-params": "keyint=10:log-level=none"}},
     "mjpeg.mkv": {"codec": "mjpeg", "pixels": "yuvj420p"},
     "sound.mkv": {"codec": "libx264", "sound": "aac"},
     "a.webm": {"codec": "libvpx"},
@@ -94,7 +95,16 @@ def heads_of(path: Path) -> list[int]:
 
 
 UNNOTICED = {"mpeg2.ts", "a.m2ts", "mpeg4.avi", "sound.avi"}
-NOT_SEEN = {"mpeg4.mkv", "mjpeg.mkv", "vp9.webm", "small.wmv", "front.mkv", "small.mkv", "live.mkv"}
+NOT_SEEN = {
+    "hevc.mkv",
+    "mpeg4.mkv",
+    "mjpeg.mkv",
+    "vp9.webm",
+    "small.wmv",
+    "front.mkv",
+    "small.mkv",
+    "live.mkv",
+}
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in NOT_SEEN])
@@ -264,3 +274,18 @@ def test_a_damaged_beginning_is_a_gap(make: Callable[..., Path], frames_of: Fram
     found, report, _ = frames_of(path, threads=1)
     assert [k for k in found if (found[k] != sound[k]).any()] == []
     assert report.gaps[0].first_frame == 0 and report.video.n_frames == FRAMES and len(found) >= FRAMES - 20
+
+
+@pytest.mark.parametrize("name", ["hevc.mkv", "vp9.webm", "a.mkv"])
+def test_what_lies_before_the_first_packet_that_is_found_counts(
+    make: Callable[..., Path], frames_of: FramesOf, name: str
+) -> None:
+    path = make(name)
+    sound, _, times = frames_of(path, threads=1)
+    with av.open(str(path)) as container:
+        at = next(packet.pos for packet in container.demux(video=0) if packet.size)
+    path = overwritten(path, at, 300, 1)
+    found, report, now = frames_of(path, threads=1)
+    assert [k for k in found if (found[k] != sound[k]).any()] == []
+    assert report.gaps[0].first_frame == 0 and report.video.n_frames == FRAMES and len(found) >= FRAMES - 20
+    assert not increasing(packet_times(str(path)))
