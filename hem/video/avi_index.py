@@ -21,7 +21,6 @@ class AviIndex:
     Args:
         entries: (place in the file of the picture's head, time as a number of pictures, bytes), rising. Empty
             ones stand for repeats. Some may be missing.
-
     """
 
     sure_of_end = False

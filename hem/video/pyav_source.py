@@ -181,7 +181,7 @@ class PyavReader(FrameReader):
             yield RawFrame(index, self._time(frame), self._pixels(frame, index))
 
     def _decoded(self) -> Iterator[Any]:
-        errors, suspect = 0, False
+        suspect = False
         for packet, breaks in with_breaks(self._packets_of_stream(), self._chain, self._ends_early):
             if not self._packets:
                 self._look_before(packet)
@@ -204,16 +204,11 @@ class PyavReader(FrameReader):
             suspect = packet.is_corrupt  # what is missing may have been the next one's
             try:
                 decoded = packet.decode()
-                errors = 0
-            except av.FFmpegError as error:
-                errors += 1
+            except av.FFmpegError as error:  # however often: the next key frame may be minutes away
                 self._refused += 1
                 self._start_doubt(f"decoder: {error.strerror or error}", packet.pts)
                 decoded = () if packet.size else self._drain()
             yield from decoded
-            if errors > _MAX_ERRORS_IN_A_ROW:
-                self.error = f"{self.path}: {errors} packets in a row do not decode; gave up"
-                return
 
     def _look_before(self, first: av.Packet) -> None:
         """Count what lies before the first packet that was found."""

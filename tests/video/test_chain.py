@@ -281,11 +281,25 @@ def test_what_lies_before_the_first_packet_that_is_found_counts(
     make: Callable[..., Path], frames_of: FramesOf, name: str
 ) -> None:
     path = make(name)
-    sound, _, times = frames_of(path, threads=1)
+    sound, _, _ = frames_of(path, threads=1)
     with av.open(str(path)) as container:
         at = next(packet.pos for packet in container.demux(video=0) if packet.size)
     path = overwritten(path, at, 300, 1)
-    found, report, now = frames_of(path, threads=1)
+    found, report, _ = frames_of(path, threads=1)
     assert [k for k in found if (found[k] != sound[k]).any()] == []
     assert report.gaps[0].first_frame == 0 and report.video.n_frames == FRAMES and len(found) >= FRAMES - 20
     assert not increasing(packet_times(str(path)))
+
+
+def test_a_damaged_key_frame_costs_what_is_built_on_it_however_much(
+    tmp_path: Path, encode: Encode, frames_of: FramesOf
+) -> None:
+    """VP9 refuses every picture up to the next key frame."""
+    pictures = [np.full((64, 64, 3), 3 * (k % 80), np.uint8) for k in range(320)]
+    path = encode(tmp_path / "a.mp4", "libvpx-vp9", pictures, options={"g": "300", "cpu-used": "8"})
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert [k for k, packet in enumerate(packets) if packet.is_keyframe] == [0, 300]
+    found, report, _ = frames_of(overwritten(path, packets[0].pos, 6, 2), threads=1)
+    assert sorted(found) == list(range(300, 320)) and report.error is None
+    assert [(gap.first_frame, gap.end_frame) for gap in report.gaps] == [(0, 300)]
