@@ -12,18 +12,18 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from hem.video.parts import Chain
+
 _CHUNK_HEAD = 8  # bytes before a picture: its name and its length
 
 
-class AviIndex:
-    """Compares the packets of a stream of pictures with the index, as hem.video.chain.Chain.
+class AviIndex(Chain):
+    """Compares the packets of a stream of pictures with the index, as hem.video.parts.Chain.
 
     Args:
         entries: (place in the file of the picture's head, time as a number of pictures, bytes), rising. Empty
             ones stand for repeats. Some may be missing.
     """
-
-    sure_of_end = False
 
     def __init__(self, entries: Sequence[tuple[int, int, int]]) -> None:
         self._entries = entries
@@ -72,13 +72,6 @@ class AviIndex:
         between = self._entries[self._asked + 1 : row]
         self._asked = row
         return any(size for _, _, size in between)
-
-    def lost_from(self, pos: int) -> int | None:
-        """See Chain; not known."""
-        return None
-
-    def close(self) -> None:
-        """See Chain; nothing is open."""
 
 
 def avi_index(container: InputContainer, stream: VideoStream) -> AviIndex | None:

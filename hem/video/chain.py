@@ -6,12 +6,12 @@ it. How the file is built between two packets tells: in a sound file one part en
 (Transport streams, fragmented MP4 and AVI: hem.video.transport, fragments and avi_index.)
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from hem.video.fragments import fragments_of
+from hem.video.parts import Chain, FileChain
 from hem.video.transport import Transport, layout_of
 
 _HEAD = 65_536  # bytes of a file in which its header lies
@@ -19,38 +19,6 @@ _ASF_DATA_HEADER = 50  # bytes of the data object before its packets
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _FLV_TYPES = (8, 9, 18)  # sound, picture, other data
 _FLV_HEADER, _FLV_FOOTER = 11, 4  # bytes of a tag before and after its content
-
-
-class Chain(Protocol):
-    """The parts of a file, walked through while its packets are read.
-
-    Attributes:
-        sure_of_end: what is broken before the end of the file is pictures that are lost, whatever the header
-            says; otherwise it may be anything, such as an index.
-    """
-
-    sure_of_end: bool
-
-    def broken_before(self, pos: int | None) -> bool:
-        """Whether something that cannot be read lies between the packet asked about last and this one.
-
-        Args:
-            pos: where the packet lies, as FFmpeg gives it; asked once for each packet of the stream, in the
-                order of the file. Before the first one nothing is looked at. None: the end of the file.
-        """
-
-    def lost_from(self, pos: int) -> int | None:
-        """Return when pictures begin that lie before the first packet; None if none does or it is unknown.
-
-        Args:
-            pos: where the first packet of the stream lies.
-
-        Returns:
-            A time in the unit of the packets'.
-        """
-
-    def close(self) -> None:
-        """Close the file; harmless when called twice."""
 
 
 def chain_of(path: str, container: str, stream_id: int) -> Chain | None:
@@ -66,10 +34,10 @@ def chain_of(path: str, container: str, stream_id: int) -> Chain | None:
         return _Matroska(path)
     if "flv" in names:
         return _Flv(path)
-    with Path(path).open("rb") as file:
-        head = file.read(_HEAD)
     if "mp4" in names:
         return fragments_of(path)
+    with Path(path).open("rb") as file:
+        head = file.read(_HEAD)
     if "mpegts" in names and (layout := layout_of(head)) is not None:
         return Transport(path, layout, stream_id)
     if "asf" in names:
@@ -109,33 +77,13 @@ def with_breaks(
         yield last, False
 
 
-class _File:
-    sure_of_end = False
-
-    def __init__(self, path: str) -> None:
-        self._file: BinaryIO = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed by close
-        self._size = os.fstat(self._file.fileno()).st_size
-
-    def lost_from(self, pos: int) -> int | None:
-        """See Chain; not known."""
-        return None
-
-    def _read(self, at: int, count: int) -> bytes:
-        self._file.seek(at)
-        return self._file.read(count)
-
-    def close(self) -> None:
-        """See Chain."""
-        self._file.close()
-
-
 class _Element(NamedTuple):
     name: int  # EBML's ID with its marking bits
     content: int  # where its content begins
     end: int | None  # where it ends; None if it does not say, as in files written live
 
 
-class _Matroska(_File):
+class _Matroska(FileChain):
     """Elements one after the other; of those that hold packets, what they hold."""
 
     _TIME = 0xE7  # of a cluster
@@ -167,7 +115,7 @@ class _Matroska(_File):
                 )
             elif time is not None and self._is_picture(element):
                 return time
-            at = element.content if element.name in self._OPENED or element.end is None else element.end
+            at = self._next_after(element)
         return None
 
     def broken_before(self, pos: int | None) -> bool:
@@ -189,11 +137,15 @@ class _Matroska(_File):
                 return passed
             odd |= element.name not in self._KNOWN and element.name not in self._OPENED
             passed |= self._is_picture(element)  # which FFmpeg did not give
-            at = element.content if element.name in self._OPENED or element.end is None else element.end
+            at = self._next_after(element)
         if pos is None:
             return odd or passed or at > end
         begins = self._begin_at(pos)  # if no block does, the packet was put together from several
         return odd or begins or at > self._size
+
+    def _next_after(self, element: _Element) -> int:
+        """Return where the next element begins: in this one, if it is one that is looked into."""
+        return element.content if element.name in self._OPENED or element.end is None else element.end
 
     def _begin_at(self, pos: int | None) -> bool:
         """Go on behind the block whose content begins here, and return whether one does."""
@@ -234,7 +186,7 @@ class _Matroska(_File):
         return _Element(int.from_bytes(head[:name], "big"), content, end)
 
 
-class _Flv(_File):
+class _Flv(FileChain):
     """Tags one after the other; each is followed by its length, which some writers get wrong."""
 
     def __init__(self, path: str) -> None:
@@ -272,7 +224,7 @@ class _Piece(NamedTuple):
     length: int = 0
 
 
-class _Asf(_File):
+class _Asf(FileChain):
     """Packets of one size, that hold pieces of objects."""
 
     def __init__(self, path: str, begin: int, packet_bytes: int, stream: int) -> None:

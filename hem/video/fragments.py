@@ -10,6 +10,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from hem.video.parts import Chain
+
 _MOST_BOXES = 1_000_000  # of a file: one that is larger than that is not looked through
 _SEARCH_BYTES = 1 << 20
 _SMALLEST_BYTES = 8
@@ -26,8 +28,8 @@ class _Box(NamedTuple):
     end: int
 
 
-class Fragments:
-    """The fragments of a file, as hem.video.chain.Chain.
+class Fragments(Chain):
+    """The fragments of a file, as hem.video.parts.Chain.
 
     Args:
         lost: where parts that cannot be read begin, rising.
@@ -45,13 +47,6 @@ class Fragments:
         while self._next < len(self._lost) and (pos is None or self._lost[self._next] < pos):
             self._next += 1
         return self._next > first
-
-    def lost_from(self, pos: int) -> int | None:
-        """See Chain; not known."""
-        return None
-
-    def close(self) -> None:
-        """See Chain; nothing is open."""
 
 
 def fragments_of(path: str) -> Fragments | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.video.avi_index import avi_index
-from hem.video.chain import Chain, chain_of, with_breaks
+from hem.video.chain import chain_of, with_breaks
 from hem.video.cut_off import missing_bytes
 from hem.video.packets import (
     Beat,
@@ -24,6 +24,7 @@ from hem.video.packets import (
     sure_frames,
     video_stream,
 )
+from hem.video.parts import Chain
 from hem.video.planar import PlanarGrey, rgb_of, suits
 from hem.video.reader import DecoderFailed, FrameReader, RawFrame, RawGap, Selection, cut
 

@@ -4,14 +4,12 @@ FFmpeg looks at the counters of packets, so it marks most losses. What it does n
 is damaged (it is taken for a part of the picture before it), and losses of a multiple of sixteen packets.
 """
 
-import os
-from pathlib import Path
-from typing import BinaryIO
-
 import numpy as np
 from numpy.typing import NDArray
 
-PACKET_BYTES = 188
+from hem.video.parts import FileChain
+
+_PACKET_BYTES = 188
 # bytes from one packet to the next, and the place of the 0x47 that begins the first one
 _LAYOUTS = ((188, 0), (192, 4), (204, 0))
 _SEEN = 4  # packets looked at to tell a transport stream from chance
@@ -31,8 +29,8 @@ def layout_of(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-class Transport:
-    """The packets of a transport stream, as hem.video.chain.Chain.
+class Transport(FileChain):
+    """The packets of a transport stream, as hem.video.parts.Chain.
 
     Args:
         path: a local file.
@@ -40,11 +38,8 @@ class Transport:
         pid: number of the stream of pictures.
     """
 
-    sure_of_end = False
-
     def __init__(self, path: str, layout: tuple[int, int], pid: int) -> None:
-        self._file: BinaryIO = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed by close
-        self._size = os.fstat(self._file.fileno()).st_size
+        super().__init__(path)
         self._width, self._first = layout
         self._pid = pid
         self._at: int | None = None  # the first packet that was not looked at
@@ -65,23 +60,14 @@ class Transport:
         return any(self._breaks(at, min(at + step, end)) for at in range(begin, end, step))
 
     def _breaks(self, begin: int, end: int) -> bool:
-        self._file.seek(begin)
-        data = self._file.read(end - begin)
+        data = self._read(begin, end - begin)
         rows = np.frombuffer(data, np.uint8)[: len(data) // self._width * self._width]
-        rows = rows.reshape(-1, self._width)[:, :PACKET_BYTES]
+        rows = rows.reshape(-1, self._width)[:, :_PACKET_BYTES]
         if (rows[:, 0] != 0x47).any():
             return True
         ours = rows[(rows[:, 1] & 0x1F).astype(int) * 256 + rows[:, 2] == self._pid]
         refused = (ours[:, 1] & 0x80).any()  # marked as an error by who received it
         return bool(refused) or not all(map(_is_head, ours[(ours[:, 1] & 0x40) > 0]))
-
-    def lost_from(self, pos: int) -> int | None:
-        """See Chain; not known."""
-        return None
-
-    def close(self) -> None:
-        """Close the file; harmless when called twice."""
-        self._file.close()
 
 
 def _is_head(packet: NDArray[np.uint8]) -> bool:
