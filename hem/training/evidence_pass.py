@@ -71,7 +71,7 @@ def run_pass(
     if rank == 0:
         remove_parts(root)
     _barrier()
-    done, digest = 0, ""
+    done, digest, decoded = 0, "", False
     for video in shard_videos(videos.videos, rank, ranks):
         folder = folder_of(root, video, videos.videos)
         if not folder.exists():
@@ -86,6 +86,7 @@ def run_pass(
                 save_evidence(folder, evidence)
                 answers.forget()
             done += evidence.detections.n_frames
+            decoded |= bool(evidence.detections.decoded.any())
             del evidence  # one video's in memory at a time
         else:
             shutil.rmtree(notes_beside(folder), ignore_errors=True)  # of a pass killed at its very end
@@ -94,7 +95,8 @@ def run_pass(
             report(done)
     _barrier()
     found = StoredEvidence((folder_of(root, video, videos.videos), video) for video in videos.videos)
-    refuse_nothing(found)
+    if not decoded:  # what was just written need not be read for it
+        refuse_nothing(found)
     return found
 
 
