@@ -62,7 +62,7 @@ def evidence_from(
         HemError: if detections are absent or cannot be read, or a video gave no frame.
     """
     remove_parts(root)
-    done = 0
+    done, decoded = 0, False
     for video in data.videos:
         folder = folder_of(root, video, data.videos)
         if folder.exists():
@@ -89,9 +89,11 @@ def evidence_from(
             )
         save_evidence(folder, replace(evidence, pixels=data.pixels))
         done += evidence.detections.n_frames
+        decoded |= bool(evidence.detections.decoded.any())
         del evidence  # one video's in memory at a time
     collected = StoredEvidence((folder_of(root, video, data.videos), video) for video in data.videos)
-    refuse_nothing(collected)
+    if not decoded:  # what was just written need not be read for it
+        refuse_nothing(collected)
     return collected
 
 

@@ -54,6 +54,8 @@ def main(values: dict[str, Any]) -> None:
             result = _from_video(config, preset, output, steps)
         if config.keep_frames:
             _keep_frames(config, result, output)
+        elif (old := _frames_folder(output)).exists():
+            steps.say(f"note: {old} holds frames of an earlier call; keep_frames=true makes them anew")
         steps.show(mined_table(result.rows, result.seconds))
         for remark in result.remarks:
             steps.say(f"note: {remark}")
@@ -112,11 +114,15 @@ def _from_video(config: MineConfig, preset: Preset, output: Path, steps: Steps) 
     )
 
 
+def _frames_folder(output: Path) -> Path:
+    return output / "replay" / "round_001"
+
+
 def _keep_frames(config: MineConfig, result: MiningResult, output: Path) -> None:
     videos = [one.detections.video for one in result.evidence]
     names = next((tuple(one.detections.class_names) for one in result.evidence), ())
     names = names_up_to(names, max((example.label for example in result.examples), default=1))
-    folder = output / "replay" / "round_001"
+    folder = _frames_folder(output)
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier call, whose examples have just been replaced
     caps = Caps(config.replay.max_frames, config.replay.max_per_video, config.replay.max_per_track)
     write_round(

@@ -233,12 +233,14 @@ def test_export_refuses_frames_of_an_earlier_mining_and_names_the_round(world, r
     where = world / "out" / "replay" / "round_001"
     assert status == 0 and f"{where}: round 1, " in " ".join(said.split())
     other = "mining.per_frame=0.5"
-    assert run(*given(world, other))[0] == 0
+    status, said = run(*given(world, other))
+    assert status == 0 and f"{where} holds frames of an earlier call" in " ".join(said.split())
     for source in (replay, f"{replay}/replay", f"{replay}/replay/round_001"):
         status, said = run_command(export, source, f"output_dir={world / 'stale'}")
         assert status == 2 and "frames of an earlier mining" in said and "keep_frames=true" in said
         assert not (world / "stale").exists()
-    assert run(*given(world, other, "keep_frames=true"))[0] == 0
+    status, said = run(*given(world, other, "keep_frames=true"))
+    assert status == 0 and "of an earlier call" not in said
     assert run_command(export, replay, f"output_dir={world / 'again'}")[0] == 0
 
 

@@ -20,7 +20,7 @@ from hem.reviewing.formats import (
     to_label_studio,
 )
 from hem.structures import Answer, HardExample
-from hem.video.stream import reread_frames
+from hem.video.stream import frames_again
 
 IMAGES = {"coco": "images", "label_studio": "images", "fiftyone": "data"}
 
@@ -76,7 +76,7 @@ def _store(
             raise HemError(f"{source.run}: nothing is known of where {video_id} lies")
         indices = {example.frame_index for example in examples if example.video_id == video_id}
         name = hashlib.sha256(video_id.encode()).hexdigest()[:12]  # a video id may hold anything
-        for index, frame in reread_frames(source.videos[video_id], indices).items():
+        for index, frame in frames_again(source.videos[video_id], indices):  # one at a time
             file = f"{inner}/{name}-{index:06d}.jpg"
             pixels = np.ascontiguousarray(frame.permute(1, 2, 0).numpy()[..., ::-1])
             done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])

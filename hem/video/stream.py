@@ -131,17 +131,9 @@ def _sizes(videos: Sequence[VideoInfo]) -> list[float]:
     return [float(path.stat().st_size) if path.is_file() else 0.0 for path in paths]
 
 
-def reread_frames(
-    video: VideoInfo,
-    frame_indices: Collection[int],
-    decoder: Decoder = "auto",
-    *,
-    guard: Guard = "auto",
-    stall_s: float = 30.0,
-    threads: int = 0,
-) -> dict[int, Tensor]:
+def reread_frames(video: VideoInfo, frame_indices: Collection[int]) -> dict[int, Tensor]:
     """Return chosen frames by number, uint8 (3, H, W) on the CPU; see frames_again."""
-    return dict(frames_again(video, frame_indices, decoder, guard=guard, stall_s=stall_s, threads=threads))
+    return dict(frames_again(video, frame_indices))
 
 
 def frames_again(
