@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import Logger
 
 from hem.compose import group_file
 from hem.config import TrainConfig
+from hem.data.base import DetectionDataset
 from hem.data.bundle import DataBundle, readable
 from hem.data.held_back import hold_back
 from hem.detectors.protocol import Detector
@@ -18,6 +19,8 @@ from hem.instantiate import check_arguments, instantiate, locate
 from hem.leak_check import note_of_leaks
 from hem.mining.presets import Preset
 from hem.mining.trial import try_out
+from hem.reporting.progress import patient
+from hem.reporting.steps import reading
 from hem.structures import VideoInfo
 from hem.structures.evidence import CollectSettings
 from hem.training.experiment import Parts, Progress, is_calibrated
@@ -97,11 +100,15 @@ def try_presets(presets: Mapping[str, Preset], collect: CollectSettings) -> None
 
 
 def find_videos(
-    root: str | Sequence[str] | None, key: str, needed: bool, store_dir: str | Path | None = None
+    root: str | Sequence[str] | None,
+    key: str,
+    needed: bool,
+    store_dir: str | Path | None = None,
+    report: Callable[[int, int], object] | None = None,
 ) -> Manifest:
     """Return the readable videos under ``root``, and those that were skipped by name.
 
-    Videos behind URLs are copied below ``store_dir`` first.
+    Videos behind URLs are copied below ``store_dir`` first. For ``report`` see scan_videos.
 
     Raises:
         HemError: if none is named though ``needed``, or none is readable.
@@ -110,7 +117,7 @@ def find_videos(
         if needed:
             raise HemError(f"configuration: give {key}=PATH, a video file or a folder of videos")
         return Manifest((), ())
-    return scan_videos(root, None if store_dir is None else Path(store_dir) / "videos")
+    return scan_videos(root, None if store_dir is None else Path(store_dir) / "videos", report)
 
 
 def build_parts(
@@ -127,13 +134,18 @@ def build_parts(
     locate(str(config.detector.get("_target_", "")), "detector", Detector)
     augment = instantiate(config.augment, "augment") if config.augment.get("_target_") else None
     mines = bool(presets)
-    if mines and config.videos is not None:
-        find_videos(config.videos, "videos", True, config.store_dir)  # before data is made
+    if mines and config.videos is not None:  # before data is made
+        find_videos(config.videos, "videos", True, config.store_dir, reading(progress, "videos"))
     data = build_data(config, progress)
+    if isinstance(data.train, DetectionDataset):  # read here once for all stages, as it may take minutes
+        data.train.digest(patient(lambda done, total: progress("labelled images", done, total)))
     make_detector = build_detector(config.detector, data.class_names)
-    unlabelled = find_videos(config.videos or data.videos, "videos", mines, config.store_dir)
-    heldout = find_videos(
-        config.heldout_videos or data.heldout_videos, "heldout_videos", False, config.store_dir
+    unlabelled, heldout = (
+        find_videos(root, key, needed, config.store_dir, reading(progress, key.replace("_", " ")))
+        for root, key, needed in (
+            (config.videos or data.videos, "videos", mines),
+            (config.heldout_videos or data.heldout_videos, "heldout_videos", False),
+        )
     )
     skipped = [{"path": one.path, "reason": one.reason} for one in (*unlabelled.left_out, *heldout.left_out)]
     _refuse_leak(unlabelled.videos, heldout.videos)

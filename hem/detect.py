@@ -36,10 +36,10 @@ def main(values: dict[str, Any]) -> None:
     keep_freed_memory()
     output, path = Path(config.output_dir), Path(config.checkpoint)
     detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
-    found = scan_videos(config.videos, output / "videos")
-    data = Videos(found.videos, config.video)
     verdicts = [] if config.verdicts is None else load_examples(Path(config.verdicts))[0]
     with Steps() as steps:
+        found = scan_videos(config.videos, output / "videos", steps.reading("videos"))
+        data = Videos(found.videos, config.video)
         for one in found.left_out:
             steps.say(f"skipped {one.path}: {one.reason}")
         files = {video: output / f"{video.video_id}.parquet" for video in found.videos}

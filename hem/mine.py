@@ -85,7 +85,7 @@ def _videos(config: MineConfig, output: Path, steps: Steps) -> Manifest:
     if config.frames is not None:
         return Manifest((frames_as_video(config.frames, config.frames_fps),))
     assert config.videos is not None
-    found = scan_videos(config.videos, output / "videos")
+    found = scan_videos(config.videos, output / "videos", steps.reading("videos"))
     for one in found.left_out:
         steps.say(f"skipped {one.path}: {one.reason}")
     return found

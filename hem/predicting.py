@@ -221,7 +221,8 @@ def _video(job: Job) -> Predicted:
     truth = job.truth("truth of the videos (<video id>.parquet, <video id>.txt, or gt.txt beside the video)")
     if job.config.videos is None:
         raise HemError("give videos=PATH: protocol=video looks at every frame of them")
-    scanned = scan_videos(job.config.videos, Path(job.config.output_dir) / "videos")
+    copies = Path(job.config.output_dir) / "videos"
+    scanned = scan_videos(job.config.videos, copies, job.steps.reading("videos"))
     for skipped in scanned.left_out:
         job.steps.say(f"skipped {skipped.path}: {skipped.reason}")
     data = Videos(scanned.videos, job.config.video)

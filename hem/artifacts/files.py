@@ -19,6 +19,7 @@ from hem import __version__
 from hem.errors import HemError
 
 _HEADER = b"hem"
+_PIECE = 16 * 2**20  # bytes between two reports on a file that is read: some hundredths of a second
 _digests: dict[str, tuple[int, int, str]] = {}  # by path: length, time of change in ns, sha256
 PROGRAM = f"hem {__version__}"  # said of every file; no time and no machine, so that bytes can be compared
 
@@ -29,8 +30,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sha256_known(path: Path) -> str:
+def sha256_known(path: Path, report: Callable[[int], object] | None = None) -> str:
     """Return what sha256_file returns; a file is read once in this process while size and time stay.
+
+    Args:
+        path: a file.
+        report: told how many more bytes are dealt with; all at once for a file that was read before.
 
     Raises:
         OSError: if the file cannot be read.
@@ -39,8 +44,19 @@ def sha256_known(path: Path) -> str:
     known = (status.st_size, status.st_mtime_ns)
     name = str(path.absolute())
     if name not in _digests or _digests[name][:2] != known:
-        _digests[name] = (*known, sha256_file(path))
+        _digests[name] = (*known, sha256_file(path) if report is None else _sha256_told(path, report))
+    elif report is not None:
+        report(status.st_size)
     return _digests[name][2]
+
+
+def _sha256_told(path: Path, report: Callable[[int], object]) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+            report(len(piece))
+    return digest.hexdigest()
 
 
 def digest_of(value: object) -> str:

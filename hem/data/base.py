@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypedDict, Unpack
@@ -268,17 +268,24 @@ class DetectionDataset:
         part._boxes, part._labels, part._ignore = self._boxes[rows], self._labels[rows], self._ignore[rows]
         return part
 
-    def digest(self) -> str:
+    def digest(self, report: Callable[[int, int], object] | None = None) -> str:
         """Return the sha256 of names, sizes, labels, boxes and what the image files hold, 64 hex digits.
 
         Every file is read once in full in a process, as one epoch of training does, and none is decoded.
+
+        Args:
+            report: told as reading goes on of the images dealt with, and of how many there are.
 
         Raises:
             HemError: if a file cannot be read and ``on_bad_image`` is ``error``.
         """
         if self._digest is None:
             with ThreadPoolExecutor(_READERS) as pool:
-                contents = list(pool.map(self._content_of, self._files))
+                contents = []
+                for content in pool.map(self._content_of, self._files):
+                    contents.append(content)
+                    if report is not None:
+                        report(len(contents), len(self._files))
             self._digest = digest_of([self.labels_digest(), contents])
         return self._digest
 

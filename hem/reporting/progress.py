@@ -28,6 +28,7 @@ class Step:
 
     Attributes:
         done: units finished so far.
+        before: of these, how many were finished before this step began, by a run that is gone on with.
         total: units there are, or None while that is not known; may be set at any time.
         note: short text shown at the end of the line; may be set at any time.
     """
@@ -41,7 +42,7 @@ class Step:
         clock: Callable[[], float],
     ) -> None:
         self.title, self.total, self.unit, self.note = title, total, unit, ""
-        self.done = 0
+        self.done = self.before = 0
         self._show, self._clock, self._start = show, clock, clock()
 
     def advance(self, units: int = 1) -> None:
@@ -57,7 +58,8 @@ class Step:
     @property
     def rate(self) -> float | None:
         """Units per second since the step began; None before anything is measurable."""
-        return self.done / self.seconds if self.done and self.seconds > 0 else None
+        here = self.done - self.before
+        return here / self.seconds if here and self.seconds > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
@@ -75,6 +77,22 @@ class Step:
         if self.seconds_left is not None and self.done < (self.total or 0):
             parts.append(f"{format_seconds(self.seconds_left)} left")
         return ", ".join(parts + ([self.note] if self.note else []))
+
+
+def patient(
+    report: Callable[[int, int], object], after_s: float = 2.0, clock: Callable[[], float] = time.monotonic
+) -> Callable[[int, int], None]:
+    """Return what passes (done, total) on once ``after_s`` seconds have gone by since this call.
+
+    For steps that are over at once in most runs, and then need no line.
+    """
+    start = clock()
+
+    def told(done: int, total: int) -> None:
+        if clock() - start >= after_s:
+            report(done, total)
+
+    return told
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The steps of a run on the terminal: one line or bar at a time, and the table at the end."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -9,14 +9,29 @@ from typing import Any, Self, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from hem.reporting.progress import Step, progress
+from hem.reporting.progress import Step, patient, progress
 from hem.reporting.tables import print_comparison
+
+_UNITS = {
+    "train": "steps", "stills": "images", "labelled": "images", "world": "pictures", "reading": "MB",
+}  # fmt: skip
+"""What is counted, by how a step's name begins; frames for all others."""
+_MB = 10**6
 
 
 def _console() -> Console:
     """Return a console as wide as the terminal, or wide enough for every table where there is none."""
     console = Console()
     return console if console.is_terminal else Console(width=150)
+
+
+def reading(show: Callable[[str, int, int | None], object], what: str) -> Callable[[int, int], None]:
+    """Return what shows, by ``show``, how far the files of ``what`` are read; it is told bytes.
+
+    Nothing is shown of what takes no longer than a glance.
+    """
+    step = f"reading {what}"
+    return patient(lambda done, total: show(step, done // _MB, -(-total // _MB)))
 
 
 class Steps(AbstractContextManager["Steps"]):
@@ -44,14 +59,19 @@ class Steps(AbstractContextManager["Steps"]):
         """Show that ``done`` of ``total`` (None: unknown) units of a step are done."""
         if step != self._name:
             self._end()
-            kinds = {"train": "steps", "stills": "images", "world": "pictures"}
-            unit = kinds.get(step.split(" ")[0], "frames")
+            unit = next((unit for start, unit in _UNITS.items() if step.startswith(start)), "frames")
             self._step = self._open.enter_context(progress(step, total, unit=unit, stream=self._stream))
             self._name = step
-            self._step.done = max(done - 1, 0) if done <= 16 else done  # a resumed step's rate starts now
+            self._step.done = max(done - 1, 0)
+            if done > 16:  # more than a first batch: a run before did it, and the rate is counted from here
+                self._step.done = self._step.before = done
         assert self._step is not None
         self._step.total, self._step.note = total, note
         self._step.advance(done - self._step.done)
+
+    def reading(self, what: str) -> Callable[[int, int], None]:
+        """Return what shows how far the files of ``what`` are read, given bytes, if it takes seconds."""
+        return reading(self.progress, what)
 
     def say(self, line: str) -> None:
         """Print one line."""

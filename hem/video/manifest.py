@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -64,8 +64,12 @@ class Manifest:
         return self.videos[index]
 
 
-def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path | None = None) -> Manifest:
-    """Find videos and look into each one.
+def scan_videos(
+    root: str | Path | Sequence[str | Path],
+    cache_dir: str | Path | None = None,
+    report: Callable[[int, int], object] | None = None,
+) -> Manifest:
+    """Find videos and look into each one; every file is read once in full, since its content names it.
 
     Args:
         root: a video file; a folder, searched with all folders below it, linked ones too (hidden names
@@ -75,6 +79,7 @@ def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path |
             several of these.
         cache_dir: where URLs are copied to; needed for URLs only. A copy is used again while the
             remote file's key (size, time or checksum, as its storage has it) is the same.
+        report: told as reading goes on of the bytes dealt with, and of how many there are.
 
     A video's id is its POSIX path relative to the folder; the file name for a single file; for a
     list the line as written if it is relative and stays below the list's folder, else the file name.
@@ -92,6 +97,7 @@ def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path |
     found = [pair for entry in roots for pair in _found(str(entry), cache_dir)]
     _refuse_equal_ids(found)
     drawn = _drawn_of([video_id for video_id, _ in found])
+    reading = _Reading([path for video_id, path in found if video_id not in drawn], report)
     videos: list[VideoInfo] = []
     skipped: list[SkippedVideo] = []
     overlays: list[SkippedVideo] = []
@@ -101,8 +107,9 @@ def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path |
             overlays.append(SkippedVideo(video_id, str(path), why))
             continue
         try:
-            videos.append(probe(path, video_id))
+            videos.append(probe(path, video_id, reading.told))
         except HemError as error:
+            reading.told(_size(path))
             skipped.append(SkippedVideo(video_id, str(path), str(error)))
     if not videos:
         reasons = "; ".join(entry.reason for entry in skipped[:_NAMED])
@@ -113,8 +120,35 @@ def scan_videos(root: str | Path | Sequence[str | Path], cache_dir: str | Path |
     return Manifest(tuple(videos), tuple(skipped), tuple(overlays))
 
 
-def probe(path: str | Path, video_id: str | None = None) -> VideoInfo:
-    """Return what is known of one video file without reading it through; ``n_frames`` is None.
+class _Reading:
+    """Counts the bytes dealt with of some files, and reports them beside how many there are."""
+
+    def __init__(self, paths: Sequence[Path], report: Callable[[int, int], object] | None) -> None:
+        self._done, self._total = 0, sum(map(_size, paths))
+        self._report = report
+
+    def told(self, more: int) -> None:
+        self._done += more
+        if self._report is not None:
+            self._report(self._done, self._total)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it is skipped with its reason
+        return 0
+
+
+def probe(
+    path: str | Path, video_id: str | None = None, report: Callable[[int], object] | None = None
+) -> VideoInfo:
+    """Return what is known of one video file without decoding it through; ``n_frames`` is None.
+
+    Args:
+        path: the file, which is read once in full for its digest.
+        video_id: None = the file's name.
+        report: see hem.artifacts.sha256_known.
 
     Raises:
         HemError: if it cannot be opened or no frame decodes.
@@ -122,7 +156,7 @@ def probe(path: str | Path, video_id: str | None = None) -> VideoInfo:
     path = Path(path)
     facts = probe_stream(str(path))
     return VideoInfo(
-        video_id or path.name, sha256_known(path), str(path), facts.width, facts.height, facts.fps
+        video_id or path.name, sha256_known(path, report), str(path), facts.width, facts.height, facts.fps
     )
 
 

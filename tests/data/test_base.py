@@ -114,6 +114,9 @@ def test_subset_digest_pickle_and_indexing(fake):
     part = data.subset([2, 0])
     assert part.image_ids == ("train2017/2.jpg", "train2017/0.jpg")
     assert torch.equal(part.target(1).boxes_xyxy, data.target(0).boxes_xyxy)
+    told = []
+    assert part.digest(lambda *how_far: told.append(how_far)) == data.subset([2, 0]).digest()
+    assert told == [(1, 2), (2, 2)]
     assert part.digest() != data.digest() == data.subset([0, 1, 2]).digest() == CocoJson(data.root).digest()
     assert pickle.loads(pickle.dumps(data))[0].image_id == data[0].image_id
     assert data[-1].image_id == "train2017/2.jpg" and len(list(data)) == 3

@@ -2,7 +2,9 @@ import io
 
 import pytest
 
-from hem.reporting.progress import format_seconds, progress, track
+from hem.reporting import progress as module
+from hem.reporting.progress import format_seconds, patient, progress, track
+from hem.reporting.steps import Steps
 
 
 class Clock:
@@ -10,6 +12,9 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+DEFAULTS = progress.__wrapped__.__kwdefaults__
 
 
 class Terminal(io.StringIO):
@@ -63,6 +68,43 @@ def test_without_total_nothing_is_promised():
         assert step.seconds_left == pytest.approx(4)
         step.total = None
     assert stream.getvalue() == "reading: 3 files, 1.5 files/s (done in 2s)\n"
+
+
+def test_what_an_earlier_run_did_does_not_count_for_the_rate(monkeypatch):
+    """Of 350 steps 200 were done before; five more take ten seconds, so 145 are 4m50s away."""
+    stream, clock = io.StringIO(), Clock()
+    monkeypatch.setattr(module.progress.__wrapped__, "__kwdefaults__", {**DEFAULTS, "clock": clock})
+    with Steps(stream) as steps:
+        steps.progress("train baseline", 200, 350)
+        clock.now += 10
+        steps.progress("train baseline", 205, 350)
+    assert stream.getvalue().splitlines()[0] == "train baseline: 205/350 steps, 0.5 steps/s, 4m50s left"
+
+
+def test_a_first_batch_counts(monkeypatch):
+    stream, clock = io.StringIO(), Clock()
+    monkeypatch.setattr(module.progress.__wrapped__, "__kwdefaults__", {**DEFAULTS, "clock": clock})
+    with Steps(stream) as steps:
+        steps.progress("mining", 16, 100)
+        clock.now += 10
+        steps.progress("mining", 40, 100)
+    assert stream.getvalue().splitlines()[0] == "mining: 40/100 frames, 4.0 frames/s, 15s left"
+
+
+def test_files_that_are_read_quickly_are_not_spoken_of(monkeypatch):
+    stream, clock = io.StringIO(), Clock()
+    monkeypatch.setattr(module.progress.__wrapped__, "__kwdefaults__", {**DEFAULTS, "clock": clock})
+    monkeypatch.setattr("hem.reporting.steps.patient", lambda report: patient(report, clock=clock))
+    with Steps(stream) as steps:
+        told = steps.reading("videos")
+        clock.now += 1.9
+        told(8 * 10**8, 9 * 10**9)
+        assert stream.getvalue() == ""
+        clock.now += 0.1
+        told(1 * 10**9, 9 * 10**9 + 1)
+        clock.now += 10
+        told(5 * 10**9, 9 * 10**9 + 1)
+    assert stream.getvalue().splitlines()[0] == "reading videos: 5000/9001 MB, 400.0 MB/s, 10s left"
 
 
 def test_nothing_done_has_no_rate():

@@ -117,6 +117,24 @@ def test_unreadable_ones_are_named_and_the_rest_stays(
     assert "bad.mp4" in str(caught.value) and "sound.mp4" in str(caught.value)
 
 
+def test_how_far_the_files_are_read_is_told(
+    tmp_path: Path, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hem.artifacts.files._PIECE", 1000)
+    videos = [make_video(f"{name}.mp4") for name in "ab"]
+    (tmp_path / "broken.mp4").write_bytes(b"no video" * 1000)
+    total = 8000 + sum(path.stat().st_size for path in videos)
+    for _ in range(2):  # the second time their digests are known
+        told: list[tuple[int, int]] = []
+        found = scan_videos(tmp_path, report=lambda *how_far, told=told: told.append(how_far))
+        assert [one.digest for one in found] == [
+            hashlib.sha256(path.read_bytes()).hexdigest() for path in videos
+        ]
+        done = [one for one, _ in told]
+        assert done == sorted(done) and len(told) >= 3 and done[-1] == total
+        assert {of for _, of in told} == {total}
+
+
 def test_the_digest_follows_the_content(make_video: MakeVideo) -> None:
     path = make_video("a.mp4", n=2)
     before = scan_videos(path)[0].digest
