@@ -40,7 +40,8 @@ class Videos:
     def reread(self, video: VideoInfo, frame_indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield chosen frames again with their numbers, uint8 (3, H, W), the pixels they were mined from.
 
-        Decoded under the same guard as before: a file that hangs its decoder would do so again here.
+        Decoded where they were then, as a GPU's pixels differ a little, and under the same guard: a file
+        that hangs its decoder would do so again here.
 
         Raises:
             HemError: see frames_again.
@@ -50,6 +51,7 @@ class Videos:
             video,
             frame_indices,
             settings.decoder,
+            settings.device,
             guard=settings.guard,
             stall_s=settings.stall_s,
         )

@@ -140,12 +140,15 @@ def frames_again(
     video: VideoInfo,
     frame_indices: Collection[int],
     decoder: Decoder = "auto",
+    device: DeviceChoice = "cpu",
     *,
     guard: Guard = "auto",
     stall_s: float = 30.0,
     threads: int = 0,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield chosen frames, each with its number, uint8 (3, H, W) on the CPU, as a stream gave them.
+
+    By the same decoder on the same device, the pixels are the same; only where they lie differs.
 
     Reads forward from the beginning up to the last of them, once, converting only these: no seek, since
     decoders miss after seeks. Duplicates are read once. However many are chosen, a few are held at a time.
@@ -163,7 +166,7 @@ def frames_again(
     with open_source(
         video,
         decoder,
-        "cpu",
+        device,
         1,
         end_frame=wanted[-1] + 1,
         only=wanted,
@@ -174,7 +177,7 @@ def frames_again(
         for batch in source:
             index = int(batch.frame_indices[0])
             read.add(index)
-            yield index, batch.frames[0].contiguous()
+            yield index, batch.frames[0].cpu().contiguous()
         report = source.report()
     lost = [index for index in wanted if index not in read]
     if lost:

@@ -124,6 +124,24 @@ def test_reread_gives_the_same_pixels(make_video: MakeVideo) -> None:
         reread_frames(video, [-1])
 
 
+def test_frames_are_read_again_where_they_were_decoded(
+    make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def opened(
+        video: VideoInfo, decoder: str, device: str, *rest: object, **more: object
+    ) -> source.FrameSource:
+        asked.append((decoder, device))
+        return source.open_source(video, "pyav", "cpu", 1, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("hem.video.stream.open_source", opened)
+    video = scan_videos(make_video(n=3)).videos[0]
+    videos = Videos([video], VideoConfig(decoder="torchcodec", device="cuda"))
+    assert [index for index, _ in videos.reread(video, [2, 1])] == [1, 2]
+    assert asked == [("torchcodec", "cuda")]
+
+
 def test_frames_are_read_again_one_by_one_in_one_pass(make_video: MakeVideo) -> None:
     video = scan_videos(make_video(n=30)).videos[0]
     found = frames_again(video, [20, 3, 31])
