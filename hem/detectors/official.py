@@ -111,6 +111,16 @@ def finish(
         )
     if official is not None and body is not None:
         _freeze(detector, official, body, stages)
+    elif settings.get("frozen_eps") is not None:
+        _refuse_eps(settings)
+
+
+def _refuse_eps(settings: Mapping[str, Any]) -> None:
+    raise HemError(
+        f"detector.frozen_eps={settings['frozen_eps']}: backbone {settings['backbone']} has no batch norm "
+        "that reads it, only torchvision's complete networks do, frozen (given weights, or "
+        "backbone_norm=frozen); leave it out"
+    )
 
 
 def _backbone(detector: Detector, official: Official, body: nn.Module) -> None:
@@ -170,9 +180,11 @@ def _freeze(
         settings["frozen_eps"] = 0.0
     set_norm(body, norm, momentum)
     if settings.get("frozen_eps") is not None:
-        for layer in body.modules():
-            if isinstance(layer, FrozenBatchNorm2d):
-                layer.eps = settings["frozen_eps"]
+        frozen = [layer for layer in body.modules() if isinstance(layer, FrozenBatchNorm2d)]
+        if not frozen:
+            _refuse_eps(settings)
+        for layer in frozen:
+            layer.eps = settings["frozen_eps"]
     count = settings["trainable_layers"]
     if count is None:
         return

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from hydra.utils import instantiate
+from torchvision.ops import FrozenBatchNorm2d
 
 from hem.command_line import composed
 from hem.config import OptimConfig
@@ -107,6 +108,18 @@ def test_a_setting_that_a_complete_network_does_not_read_is_refused(name, key):
     del config["_target_"]
     with pytest.raises(HemError, match=rf"detector\.{key}=.*leave it out.*detector\.backbone=torchvision:"):
         _CLASSES[name.split("_")[0]](class_names=["a"], **config)
+
+
+@pytest.mark.parametrize("kind", [FasterRCNN, RetinaNet, FCOS])
+def test_an_epsilon_that_no_layer_reads_is_refused(kind):
+    said = r"detector\.frozen_eps=0\.0: .* has no batch norm that reads it"
+    with pytest.raises(HemError, match=said):
+        kind(class_names=["a"], backbone="shufflenet_v2_x0_5", fpn_channels=32, frozen_eps=0.0)
+    with pytest.raises(HemError, match=said):  # complete, but not frozen
+        kind(class_names=["a"], frozen_eps=0.0)
+    frozen = kind(class_names=["a"], frozen_eps=0.25, backbone_norm="frozen")
+    layers = [one for one in frozen.net.backbone.body.modules() if isinstance(one, FrozenBatchNorm2d)]
+    assert layers and {one.eps for one in layers} == {0.25}
 
 
 def test_what_a_complete_network_has_may_be_said():
