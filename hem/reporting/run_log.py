@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -49,6 +50,8 @@ class _StageLogger(Logger):
 class RunLog(AbstractContextManager["RunLog"]):
     """One run in W&B; runs of one experiment, whatever their seeds, form a group.
 
+    It begins with the first stage, so that a configuration, data or videos that are refused leave none.
+
     Args:
         settings: the ``logger`` group.
         run: the run directory.
@@ -68,15 +71,18 @@ class RunLog(AbstractContextManager["RunLog"]):
             )
         self._settings = settings
         self._run = run
-        self._log = open_wandb(
+        self._about: dict[str, Any] = {"group": name, "name": f"{name}-seed{seed}", "config": config}
+
+    @cached_property
+    def _log(self) -> WandbLog:
+        settings = self._settings
+        return open_wandb(
             settings.mode,
-            run,
+            self._run,
             project=settings.project,
-            group=name,
-            name=f"{name}-seed{seed}",
-            config=config,
             connect_timeout_s=settings.connect_timeout_s,
             max_pictures=settings.max_pictures,
+            **self._about,
         )
 
     def __enter__(self) -> Self:
@@ -85,7 +91,8 @@ class RunLog(AbstractContextManager["RunLog"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._log.finish(_ARTIFACTS_S if self._settings.artifacts else _FIGURES_S)
+        if "_log" in vars(self):
+            self._log.finish(_ARTIFACTS_S if self._settings.artifacts else _FIGURES_S)
 
     def loggers(self, stage: str) -> list[Logger]:
         """Return the Lightning loggers of one stage, besides its CSV file."""

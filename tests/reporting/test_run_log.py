@@ -111,6 +111,15 @@ def test_artifacts_on_request(finished, fake):
     ]
 
 
+def test_a_run_that_is_refused_before_its_first_stage_is_not_begun(tmp_path, fake):
+    with (
+        pytest.raises(HemError, match="no such data"),
+        RunLog(LoggerConfig(), tmp_path, name="a", seed=0, config={}),
+    ):
+        raise HemError("no such data")
+    assert fake.opened == {} and list(tmp_path.iterdir()) == []
+
+
 def test_disabled_reads_and_logs_nothing(tmp_path, summary):
     log_of(tmp_path, summary | {"name": "try"}, mode="disabled")
     assert list(tmp_path.iterdir()) == []
