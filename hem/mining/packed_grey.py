@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hem.ops.grey import grey_of_rgb
+from hem.ops.grey_there import grey_there
 from hem.ops.thinning import thinned
 from hem.structures import GreyPicture
 
@@ -15,6 +16,8 @@ def greys_of(pictures: Tensor) -> list[GreyPicture]:
     """Return uint8 (B, 3, H, W) RGB in grey, by OpenCV's conversion, or what (B, 1, H, W) holds."""
     if pictures.shape[1] == 1:
         return list(pictures[:, 0].cpu().numpy())
+    if pictures.device.type != "cpu":
+        return list(grey_there(pictures).cpu().numpy())
     rows = np.ascontiguousarray(pictures.permute(0, 2, 3, 1).cpu().numpy())
     return [PackedGrey(rgb) for rgb in rows]
 

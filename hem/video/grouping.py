@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from hem.ops.grey import grey_of_rgb
+from hem.ops.grey_there import grey_there
 from hem.structures import FrameBatch, GreyPicture, VideoInfo
 from hem.video.reader import RawFrame
 
@@ -72,7 +73,7 @@ class FrameGroup:
 def grey_picture(pixels: Any) -> GreyPicture:  # noqa: ANN401
     """Return what a reader gave for one frame in grey, by OpenCV's conversion, to be kept."""
     if isinstance(pixels, torch.Tensor):
-        pixels = pixels.permute(1, 2, 0).cpu().numpy()
+        return np.asarray(grey_there(pixels).cpu().numpy())
     if isinstance(pixels, np.ndarray):
         return grey_of_rgb(np.ascontiguousarray(pixels))
     return pixels
