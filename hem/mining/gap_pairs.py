@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.mining.index import index_of
+from hem.ops.box_columns import BoxColumns
 from hem.ops.boxes import Boxes, paired_iou
 from hem.ops.isolation import any_of, expand_ranges, largest_of
 from hem.structures.evidence import Evidence
@@ -237,11 +238,10 @@ def _over(
     """Return (which box, row, IoU) of the detections of its class that each box overlaps in its frame."""
     found, starts = evidence.detections, index_of(evidence).frame_starts
     owner, row = expand_ranges(starts[frame_index], starts[frame_index + 1])
-    same = found.labels[row] == labels[owner]
+    same = np.flatnonzero(found.labels[row] == labels[owner])
     owner, row = owner[same], row[same]
-    iou = paired_iou(boxes[owner], found.boxes_xyxy[row])
-    hit = iou > 0
-    return owner[hit], row[hit], iou[hit]
+    hit, iou = BoxColumns(boxes).overlaps(owner, BoxColumns(found.boxes_xyxy), row)
+    return owner[hit], row[hit], iou
 
 
 def between(evidence: Evidence, before: NDArray[np.int64], after: NDArray[np.int64]) -> Between:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from hem.errors import HemError
 from hem.mining.table import frame_times
-from hem.ops.boxes import Boxes, area, paired_iou, paired_iou_inclusive
+from hem.ops.box_columns import BoxColumns
+from hem.ops.boxes import area, paired_iou
 from hem.ops.isolation import (
     Pairs,
     expand_ranges,
@@ -153,7 +154,7 @@ class EvidenceIndex:
         """Overlaps as the paper counts them, within ``window`` frames."""
         found = self._detections
         return overlapping_pairs(
-            found.frame_index, found.boxes_xyxy, found.labels, self._window, paired_iou_inclusive
+            found.frame_index, found.boxes_xyxy, found.labels, self._window, inclusive=True
         )
 
     def pairs_of(self, rows: NDArray[np.int64]) -> Pairs:
@@ -278,18 +279,20 @@ class EvidenceIndex:
     @cached_property
     def pixel(self) -> Appearance:
         """Full-resolution rows."""
-        return self._appearance(PIXEL_REGION, paired_iou_inclusive)
+        return self._appearance(PIXEL_REGION, inclusive=True)
 
     @cached_property
     def box(self) -> Appearance:
         """Rows of hem's own matching."""
-        return self._appearance(BOX_REGION, paired_iou)
+        return self._appearance(BOX_REGION, inclusive=False)
 
-    def _appearance(self, region: int, iou_of: Callable[[Boxes, Boxes], NDArray[np.float64]]) -> Appearance:
+    def _appearance(self, region: int, inclusive: bool) -> Appearance:
         near = self._neighbours
         rows = np.flatnonzero(near.region == region)
+        boxes = BoxColumns(self._detections.boxes_xyxy, inclusive=inclusive)
         parts = [
-            self._tracked(part, iou_of) for part in np.split(rows, range(_TOGETHER, len(rows), _TOGETHER))
+            self._tracked(part, boxes, inclusive)
+            for part in np.split(rows, range(_TOGETHER, len(rows), _TOGETHER))
         ]
         row, detection, iou = (np.concatenate(column) for column in zip(*parts, strict=True))
         del parts
@@ -301,18 +304,17 @@ class EvidenceIndex:
         return Appearance(row, detection, iou, keys[order], rows[order], position[row], span)
 
     def _tracked(
-        self, rows: NDArray[np.int64], iou_of: Callable[[Boxes, Boxes], NDArray[np.float64]]
+        self, rows: NDArray[np.int64], boxes: BoxColumns, inclusive: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Return (row, detection, iou) of Appearance for some neighbour rows."""
         near, found = self._neighbours, self._detections
         frame = found.frame_index[near.candidate[rows]] + near.offset[rows]
         owner, detection = expand_ranges(self.frame_starts[frame], self.frame_starts[frame + 1])
-        row = rows[owner]
-        same = found.labels[detection] == found.labels[near.candidate[row]]
-        row, detection = row[same], detection[same]
-        iou = iou_of(near.tracked_xyxy[row], found.boxes_xyxy[detection])
-        hit = iou > 0
-        return row[hit], detection[hit], iou[hit]
+        same = np.flatnonzero(found.labels[detection] == found.labels[near.candidate[rows]][owner])
+        owner, detection = owner[same], detection[same]
+        tracked = BoxColumns(near.tracked_xyxy[rows], inclusive=inclusive)
+        hit, iou = tracked.overlaps(owner, boxes, detection)
+        return rows[owner[hit]], detection[hit], iou
 
 
 _INDICES: WeakKeyDictionary[Evidence, EvidenceIndex] = WeakKeyDictionary()

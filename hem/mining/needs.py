@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hem.mining.paper import eligible
-from hem.ops.boxes import Boxes, paired_iou_inclusive
+from hem.ops.boxes import Boxes
 from hem.ops.isolation import any_of, overlapping_pairs, smallest_of
 from hem.structures.evidence import CollectSettings
 from hem.structures.video import VideoInfo
@@ -52,7 +52,7 @@ def pixel_reach(stretch: Stretch, video: VideoInfo, settings: CollectSettings) -
         stretch.boxes_xyxy[exists],
         stretch.labels[exists],
         settings.window,
-        paired_iou_inclusive,
+        inclusive=True,
     )
     first, second = exists[pairs.first], exists[pairs.second]
     settles = stretch.scores[second] >= np.minimum(stretch.scores[first], high)

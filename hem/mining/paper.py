@@ -127,7 +127,7 @@ def paper_work(
             detections.boxes_xyxy[kept],
             detections.labels[kept],
             thresholds.window,
-            paired_iou_inclusive,
+            inclusive=True,
         )
         pairs = Pairs(kept[pairs.first], kept[pairs.second], pairs.offset, pairs.iou)
     settles = (pairs.iou > thresholds.iou_threshold) & (np.abs(pairs.offset) <= thresholds.window)

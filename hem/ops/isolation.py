@@ -1,13 +1,13 @@
 """Which detections overlap which in the frames around them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.ops.boxes import Boxes, paired_intersection, paired_iou
+from hem.ops.box_columns import BoxColumns
+from hem.ops.boxes import Boxes, paired_intersection
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,8 @@ def overlapping_pairs(
     boxes_xyxy: Boxes,
     labels: NDArray[np.int64],
     reach: int,
-    iou: Callable[[Boxes, Boxes], NDArray[np.float64]] = paired_iou,
+    *,
+    inclusive: bool = False,
 ) -> Pairs:
     """Return all pairs of one class, at most ``reach`` frames apart, whose IoU is above 0.
 
@@ -54,15 +55,16 @@ def overlapping_pairs(
         boxes_xyxy: float64 (N, 4).
         labels: int64 (N,).
         reach: frames, >= 1.
-        iou: row-by-row IoU to use.
+        inclusive: pixels are counted as the paper's program does, see hem.ops.boxes.paired_iou_inclusive.
     """
     most = np.searchsorted(frame_index, frame_index + reach, side="right") - np.arange(len(frame_index))
     small = (len(frame_index) + 1) * (2 * reach + 1) < 2**31
     kinds = (*(np.int32 if small else np.int64,) * 3, np.float64)
     columns: tuple[list[NDArray], ...] = ([], [], [], [])
+    boxes = BoxColumns(boxes_xyxy, inclusive=inclusive)
     waiting = _NOTHING  # pairs found from their earlier end, whose later end begins a part to come
     for low, high in pairwise(_parts(most, _MOST_STORED)):
-        found = _pairs_from(low, high, frame_index, boxes_xyxy, labels, reach, iou)
+        found = _pairs_from(low, high, frame_index, boxes, labels, reach)
         pairs = [np.concatenate(column) for column in zip(waiting, *found, strict=True)]
         here = pairs[0] < high
         waiting = tuple(column[~here] for column in pairs)
@@ -96,21 +98,19 @@ def _pairs_from(
     low: int,
     high: int,
     frame_index: NDArray[np.int64],
-    boxes_xyxy: Boxes,
+    boxes: BoxColumns,
     labels: NDArray[np.int64],
     reach: int,
-    iou: Callable[[Boxes, Boxes], NDArray[np.float64]],
 ) -> list[tuple[NDArray, NDArray, NDArray, NDArray]]:
     """Return (first, second, offset, iou) of the pairs whose earlier end is one of rows low..high-1."""
     own = frame_index[low:high]
     start, end = (np.searchsorted(frame_index, own + step, side="right") for step in (0, reach))
     early, late = expand_ranges(start, end)
     early += low
-    same = labels[early] == labels[late]
+    same = np.flatnonzero(labels[early] == labels[late])
     early, late = early[same], late[same]
-    overlap = iou(boxes_xyxy[early], boxes_xyxy[late])
-    hit = overlap > 0
-    early, late, overlap = early[hit], late[hit], overlap[hit]
+    hit, overlap = boxes.overlaps(early, boxes, late)
+    early, late = early[hit], late[hit]
     forward = frame_index[late] - frame_index[early]
     return [(early, late, forward, overlap), (late, early, -forward, overlap)]
 
@@ -131,20 +131,21 @@ def overlaps_of(
         frame_starts: int64 (F + 1,), row of each frame's first detection.
     """
     kinds = (*(np.int32,) * 3, np.float64)
-    last = len(frame_starts) - 1
+    last, boxes = len(frame_starts) - 1, BoxColumns(boxes_xyxy)
     low = frame_starts[np.maximum(frame_index[rows] - reach, 0)]
     high = frame_starts[np.minimum(frame_index[rows] + reach + 1, last)]
     columns: tuple[list[NDArray], ...] = ([], [], [], [])
     for begin, end in pairwise(_parts(high - low, _MOST_STORED)):
         owner, second = expand_ranges(low[begin:end], high[begin:end])
         first = rows[begin:end][owner]
-        kin = labels[first] == labels[second]
+        kin = np.flatnonzero(labels[first] == labels[second])
         first, second = first[kin], second[kin]
+        hit, overlap = boxes.overlaps(first, boxes, second)
+        first, second = first[hit], second[hit]
         offset = frame_index[second] - frame_index[first]
-        overlap = paired_iou(boxes_xyxy[first], boxes_xyxy[second])
-        hit = (overlap > 0) & (offset != 0)
+        apart = np.flatnonzero(offset)
         for kept, column, kind in zip(columns, (first, second, offset, overlap), kinds, strict=True):
-            kept.append(column[hit].astype(kind, copy=False))
+            kept.append(column[apart].astype(kind, copy=False))
     return _whole(columns, kinds)
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hem.ops import isolation
+from hem.ops.box_columns import BoxColumns
 from hem.ops.boxes import (
     clip_boxes,
     ioa_matrix,
@@ -129,3 +130,18 @@ def test_overlapping_places_hold_every_place_that_overlaps(threshold):
         assert found.sum() < len(x) / 2
         inside += hits.sum()
     assert inside > 0
+
+
+@given(st.integers(0, 10**6), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_overlaps_by_columns_are_those_row_by_row_to_the_last_bit(seed, inclusive):
+    """Boxes on a coarse grid: many touch, some have no width, some lie apart by less than a pixel."""
+    rng = np.random.default_rng(seed)
+    low = rng.integers(0, 12, (2, 40, 2)) / 2
+    sides = np.concatenate([low, low + rng.integers(0, 12, (2, 40, 2)) / 2], axis=2)
+    rows, others = rng.integers(0, 40, (2, 200))
+    expected = (paired_iou_inclusive if inclusive else paired_iou)(sides[0][rows], sides[1][others])
+    ours, theirs = (BoxColumns(boxes, inclusive=inclusive) for boxes in sides)
+    at, iou = ours.overlaps(rows, theirs, others)
+    np.testing.assert_array_equal(at, np.flatnonzero(expected > 0))
+    np.testing.assert_array_equal(iou, expected[at])
