@@ -139,14 +139,16 @@ def _pairs(
     owner, value = expand_ranges(*ranges)
     a, b = befores[owner], afters[value]
     frame = found.frame_index
-    kin = (found.labels[a] == found.labels[b]) & (index.shot[frame[a]] == index.shot[frame[b]])
+    kind = index.shot[frame] * (index.n_labels + 1) + found.labels  # one number for shot and class
+    kin = np.flatnonzero(kind[a] == kind[b])
     a, b = a[kin], b[kin]
+    near = _within_reach(found.boxes_xyxy, a, b, evidence.collected.box_margin)  # first: few pairs are
+    a, b = a[near], b[near]
     # both ends reach whatever score is asked about: what is explained from there up, at the strictest
     # overlap, is so at every threshold
     strictest = _Explained(evidence, a, b).surest(evidence.collected.iou_threshold[1])
     sizes = paired_iou(_centred(found.boxes_xyxy[a], found.boxes_xyxy[b]), found.boxes_xyxy[b])
     use = (strictest < np.minimum(found.scores[a], found.scores[b])) & (sizes > 0)
-    use &= _within_reach(found.boxes_xyxy[a], found.boxes_xyxy[b], evidence.collected.box_margin)
     a, b, sizes = a[use], b[use], sizes[use]
     span = frame[b] - frame[a]
     seen = between(evidence, a, b)
@@ -157,14 +159,20 @@ def _pairs(
     return GapPairs(a, b, span, sizes, worth, seen, _Explained(evidence, a, b), complete)
 
 
-def _within_reach(boxes: Boxes, others: Boxes, box_margin: float | None) -> NDArray[np.bool_]:
-    """Return bool: the two are no further apart than matching looks from both together.
+def _within_reach(
+    boxes: Boxes, a: NDArray[np.int64], b: NDArray[np.int64], box_margin: float | None
+) -> NDArray[np.int64]:
+    """Return int64, which pairs of rows are no further apart than matching looks from both together.
 
     Further away, nothing that was seen makes them one object.
     """
-    shift = np.abs(_centres(boxes) - _centres(others)).max(axis=1, initial=0.0)
-    longer = _sizes(boxes).max(axis=1, initial=0.0) + _sizes(others).max(axis=1, initial=0.0)
-    return np.asarray(shift <= (box_margin or 0.0) * longer)
+    longer = _sizes(boxes).max(axis=1, initial=0.0)
+    at = np.arange(len(a))
+    for centre in _centres(boxes).T.copy():
+        limit = (box_margin or 0.0) * (longer[a] + longer[b])
+        near = np.flatnonzero(np.abs(centre[a] - centre[b]) <= limit)
+        at, a, b = at[near], a[near], b[near]
+    return at
 
 
 def _centred(boxes: Boxes, others: Boxes) -> Boxes:

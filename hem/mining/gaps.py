@@ -141,10 +141,13 @@ def _gap_table(evidence: Evidence, thresholds: TemporalThresholds, rule: str, ga
 
 def _surest_of_each(table: MinedTable) -> NDArray[np.bool_]:
     """Return bool (M,): where two gaps hold one detection, the one that is filled, and agrees better."""
-    order = np.lexsort((-table.weights, table.kind != POSITIVE, table.row))
-    again = np.diff(table.row[order], prepend=-2) == 0
     keep = table.row < 0
-    keep[order[~again]] = True
+    if keep.all():
+        return np.asarray(keep)
+    order = np.lexsort((-table.weights, table.kind != POSITIVE, table.row))
+    row = table.row[order]
+    keep[order[0]] = True
+    keep[order[1:][row[1:] != row[:-1]]] = True
     return np.asarray(keep)
 
 
