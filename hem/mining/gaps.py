@@ -102,7 +102,7 @@ def gap_table(
     labels = index.count_at_least(t.label_score)
     ends = (labels, t.link_iou, t.min_track, t.max_gap, t.iou_threshold, t.agree_iou)
     gaps = index.remembered("gap ends", ends, lambda: find_gaps(evidence, t), room=8)
-    key = (*ends, t.ncc_threshold)
+    key = (*ends, t.ncc_threshold) if len(gaps.before) else ends
     table = index.remembered(f"gaps {rule}", key, lambda: _gap_table(evidence, t, rule, gaps), room=8)
     if doubted is not None and doubted.any():
         table = as_ignored(table, (doubted[gaps.before] | doubted[gaps.after])[gaps.seen.gap])

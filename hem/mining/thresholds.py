@@ -1,7 +1,7 @@
 """Thresholds of hem's own rules, and the check that evidence can answer them."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from hem.errors import HemError
 from hem.mining.index import within
@@ -241,9 +241,10 @@ def _require(name: str, holds: bool, rule: str, owner: object) -> None:
 
 def require_numbers(owner: object) -> None:
     """Raise HemError for a threshold that is NaN: no comparison with it holds."""
-    for item in fields(owner):  # type: ignore[arg-type]
-        value = getattr(owner, item.name)
-        _require(item.name, not (isinstance(value, float) and math.isnan(value)), "a number", owner)
+    for name in owner.__dataclass_fields__:  # type: ignore[attr-defined]
+        value = getattr(owner, name)
+        if isinstance(value, float) and math.isnan(value):
+            _require(name, False, "a number", owner)
 
 
 def _ignore_below_neighbour(ignore: float | None, owner: "TemporalThresholds | ElicitedThresholds") -> None:
