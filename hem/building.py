@@ -103,12 +103,12 @@ def find_videos(
     root: str | Sequence[str] | None,
     key: str,
     needed: bool,
-    store_dir: str | Path | None = None,
-    report: Callable[[int, int], object] | None = None,
+    store_dir: str | Path,
+    progress: Progress,
 ) -> Manifest:
     """Return the readable videos under ``root``, and those that were skipped by name.
 
-    Videos behind URLs are copied below ``store_dir`` first. For ``report`` see scan_videos.
+    Videos behind URLs are copied below ``store_dir`` first. How far files are read is shown by ``progress``.
 
     Raises:
         HemError: if none is named though ``needed``, or none is readable.
@@ -117,7 +117,7 @@ def find_videos(
         if needed:
             raise HemError(f"configuration: give {key}=PATH, a video file or a folder of videos")
         return Manifest((), ())
-    return scan_videos(root, None if store_dir is None else Path(store_dir) / "videos", report)
+    return scan_videos(root, Path(store_dir) / "videos", reading(progress, key.replace("_", " ")))
 
 
 def build_parts(
@@ -135,17 +135,14 @@ def build_parts(
     augment = instantiate(config.augment, "augment") if config.augment.get("_target_") else None
     mines = bool(presets)
     if mines and config.videos is not None:  # before data is made
-        find_videos(config.videos, "videos", True, config.store_dir, reading(progress, "videos"))
+        find_videos(config.videos, "videos", True, config.store_dir, progress)
     data = build_data(config, progress)
     if isinstance(data.train, DetectionDataset):  # read here once for all stages, as it may take minutes
         data.train.digest(patient(lambda done, total: progress("labelled images", done, total)))
     make_detector = build_detector(config.detector, data.class_names)
-    unlabelled, heldout = (
-        find_videos(root, key, needed, config.store_dir, reading(progress, key.replace("_", " ")))
-        for root, key, needed in (
-            (config.videos or data.videos, "videos", mines),
-            (config.heldout_videos or data.heldout_videos, "heldout_videos", False),
-        )
+    unlabelled = find_videos(config.videos or data.videos, "videos", mines, config.store_dir, progress)
+    heldout = find_videos(
+        config.heldout_videos or data.heldout_videos, "heldout_videos", False, config.store_dir, progress
     )
     skipped = [{"path": one.path, "reason": one.reason} for one in (*unlabelled.left_out, *heldout.left_out)]
     _refuse_leak(unlabelled.videos, heldout.videos)

@@ -139,7 +139,7 @@ def _pairs(
     owner, value = expand_ranges(*ranges)
     a, b = befores[owner], afters[value]
     frame = found.frame_index
-    kind = index.shot[frame] * (index.n_labels + 1) + found.labels  # one number for shot and class
+    kind = index.kinds()
     kin = np.flatnonzero(kind[a] == kind[b])
     a, b = a[kin], b[kin]
     near = _within_reach(found.boxes_xyxy, a, b, evidence.collected.box_margin)  # first: few pairs are

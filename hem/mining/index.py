@@ -180,12 +180,16 @@ class EvidenceIndex:
     def _pairs(self) -> Pairs:
         return self._overlaps(np.arange(len(self._detections)))
 
+    def kinds(self) -> NDArray[np.int64]:
+        """int64 (N,): one number for class and shot."""
+        found = self._detections
+        return found.labels + self.shot[found.frame_index] * (self.n_labels + 1)
+
     @cached_property
     def _kin(self) -> NDArray[np.int64]:
         """int64 (N,): one number for class and shot, and one of its own for what a repeated frame holds."""
-        frame = self._detections.frame_index
-        kin = self._detections.labels + self.shot[frame] * (self.n_labels + 1)
-        repeated = np.flatnonzero(~self.distinct[frame])
+        kin = self.kinds()
+        repeated = np.flatnonzero(~self.distinct[self._detections.frame_index])
         kin[repeated] = -1 - repeated
         return kin
 

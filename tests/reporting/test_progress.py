@@ -70,30 +70,34 @@ def test_without_total_nothing_is_promised():
     assert stream.getvalue() == "reading: 3 files, 1.5 files/s (done in 2s)\n"
 
 
-def test_what_an_earlier_run_did_does_not_count_for_the_rate(monkeypatch):
-    """Of 350 steps 200 were done before; five more take ten seconds, so 145 are 4m50s away."""
+@pytest.fixture
+def shown(monkeypatch):
+    """What Steps shows, and the clock that it shows it by."""
     stream, clock = io.StringIO(), Clock()
     monkeypatch.setattr(module.progress.__wrapped__, "__kwdefaults__", {**DEFAULTS, "clock": clock})
+    return stream, clock
+
+
+@pytest.mark.parametrize(
+    ("step", "first", "later", "total", "line"),
+    [
+        # of 350 steps 200 were done before; five more take ten seconds, so 145 are 4m50s away
+        ("train baseline", 200, 205, 350, "205/350 steps, 0.5 steps/s, 4m50s left"),
+        ("mining", 16, 40, 100, "40/100 frames, 4.0 frames/s, 15s left"),
+    ],
+    ids=["what an earlier run did does not count", "a first batch counts"],
+)
+def test_the_rate_is_that_of_this_run(shown, step, first, later, total, line):
+    stream, clock = shown
     with Steps(stream) as steps:
-        steps.progress("train baseline", 200, 350)
+        steps.progress(step, first, total)
         clock.now += 10
-        steps.progress("train baseline", 205, 350)
-    assert stream.getvalue().splitlines()[0] == "train baseline: 205/350 steps, 0.5 steps/s, 4m50s left"
+        steps.progress(step, later, total)
+    assert stream.getvalue().splitlines()[0] == f"{step}: {line}"
 
 
-def test_a_first_batch_counts(monkeypatch):
-    stream, clock = io.StringIO(), Clock()
-    monkeypatch.setattr(module.progress.__wrapped__, "__kwdefaults__", {**DEFAULTS, "clock": clock})
-    with Steps(stream) as steps:
-        steps.progress("mining", 16, 100)
-        clock.now += 10
-        steps.progress("mining", 40, 100)
-    assert stream.getvalue().splitlines()[0] == "mining: 40/100 frames, 4.0 frames/s, 15s left"
-
-
-def test_files_that_are_read_quickly_are_not_spoken_of(monkeypatch):
-    stream, clock = io.StringIO(), Clock()
-    monkeypatch.setattr(module.progress.__wrapped__, "__kwdefaults__", {**DEFAULTS, "clock": clock})
+def test_files_that_are_read_quickly_are_not_spoken_of(monkeypatch, shown):
+    stream, clock = shown
     monkeypatch.setattr("hem.reporting.steps.patient", lambda report: patient(report, clock=clock))
     with Steps(stream) as steps:
         told = steps.reading("videos")
