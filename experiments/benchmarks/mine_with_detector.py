@@ -6,7 +6,9 @@
 Random weights answer with noise or nothing, so each network runs in full and the boxes it hands out are
 replaced: three steady ones a frame and, in one frame of ten, one that overlap alone does not settle.
 The cost of the network does not depend on them, that of mining does. Evidence is collected as a run
-does it, files and all. The two ways are measured side by side, in either order by turns, and the ratio is
+does it, files and all. Beside decode + detect, one batch after the other, stands the same with the next
+batch begun before the last is answered, as a run does it: what evidence adds to that is its own cost. The
+ways are measured side by side, in either order by turns, and a ratio is
 the median over the rounds, with its quartiles: a machine whose speed changes within seconds gives the best
 round to either way by luck. A slow network is given fewer frames, so that a way takes about --seconds.
 Opening a file and writing its evidence have a price of their own, which weighs on short videos.
@@ -16,7 +18,10 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +34,7 @@ from hem.allocator import keep_freed_memory
 from hem.config import VideoConfig
 from hem.detectors.protocol import Detector
 from hem.instantiate import instantiate
+from hem.ops.ahead import asked_ahead
 from hem.structures import Detections, VideoInfo
 from hem.training.evidence_pass import run_pass
 from hem.training.video_data import VideoData
@@ -76,17 +82,33 @@ class Steered:
 
     def __init__(self, network: Detector) -> None:
         self._network = network
+        self._ask: Any = None
         self.done = 0
 
     def digest(self) -> str:
         """Return the network's."""
         return self._network.digest()
 
-    def detect(self, frames: Tensor, floor_score: float) -> list[Detections]:
+    @contextmanager
+    def asking(self, floor_score: float) -> Iterator["Steered"]:
+        """Give itself, asked as the network is."""
+        with self._network.asking(floor_score) as self._ask:
+            yield self
+
+    def __call__(self, frames: Tensor) -> list[Detections]:
         """Return what ``boxes_of`` says of the next frames."""
-        self._network.detect(frames, floor_score=floor_score)
-        self.done += len(frames)
-        return [boxes_of(k) for k in range(self.done - len(frames), self.done)]
+        return self.begin(frames)()
+
+    def begin(self, frames: Tensor) -> Callable[[], list[Detections]]:
+        """Return what gives that, once the network has answered."""
+        answer = self._ask.begin(frames)
+
+        def finish() -> list[Detections]:
+            answer()
+            self.done += len(frames)
+            return [boxes_of(k) for k in range(self.done - len(frames), self.done)]
+
+        return finish
 
 
 def measure(name: str, video: VideoInfo, frames: int, rounds: int, seconds: float) -> None:
@@ -98,20 +120,26 @@ def measure(name: str, video: VideoInfo, frames: int, rounds: int, seconds: floa
     data = VideoData(scan_videos(shorter).videos, VideoConfig(batch_size=8))
 
     def alone() -> None:
-        steered = Steered(detector)
+        done = 0
         with data.source(data.videos[0]) as source:
             for batch in source:
-                steered.detect(batch.frames, COLLECT.floor_score)
+                detector.detect(batch.frames, COLLECT.floor_score)
+                done += len([boxes_of(k) for k in range(done, done + len(batch))])
+
+    def ahead() -> None:
+        with data.source(data.videos[0]) as source, Steered(detector).asking(COLLECT.floor_score) as steered:
+            for _ in asked_ahead(source, steered):
+                pass
 
     def with_evidence() -> None:
         with tempfile.TemporaryDirectory() as folder:
             run_pass(Steered(detector), data, COLLECT, Path(folder))  # type: ignore[arg-type]
 
-    times = side_by_side(rounds, {"alone": alone, "evidence": with_evidence})
-    plain, mined = (frames / np.median(times[way]) for way in ("alone", "evidence"))
+    times = side_by_side(rounds, {"alone": alone, "ahead": ahead, "evidence": with_evidence})
+    rates = " | ".join(f"{frames / np.median(one):.1f}" for one in times.values())
     print(
-        f"| {name} | {frames} | {rounds} | {plain:.1f} | {mined:.1f} "
-        f"| {share(times['alone'], times['evidence'])} |",
+        f"| {name} | {frames} | {rounds} | {rates} | {share(times['alone'], times['evidence'])} "
+        f"| {share(times['ahead'], times['evidence'])} |",
         flush=True,
     )
 
@@ -126,8 +154,11 @@ def main() -> None:
     arguments = parser.parse_args()
     kept = "" if keep_freed_memory() else "not "  # as the commands do
     print(f"{os.cpu_count()} cores, freed memory {kept}kept, load before {os.getloadavg()[0]:.1f}")
-    print("| detector | frames | rounds | decode + detect, frames/s | with temporal evidence | ratio |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| detector | frames | rounds | decode + detect, frames/s | asked ahead | with temporal evidence "
+        "| to decode + detect | to asked ahead |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made.mp4"
         write_video(path, moving_texture(720, 1280, arguments.frames), fps=25)

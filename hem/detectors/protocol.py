@@ -1,8 +1,9 @@
 """The one face that every detector shows to the rest of hem."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hem.artifacts import digest_of
+from hem.detectors.asking import Asking
 from hem.detectors.contract import to_labels
-from hem.detectors.parts import ask_parts
+from hem.detectors.parts import Parts
 from hem.detectors.weights import load_into, read_weights
 from hem.errors import HemError
 from hem.structures import Detections, Target
@@ -80,7 +82,6 @@ class Detector(nn.Module):
         losses: dict[str, Tensor] = self.net(images, labels)
         return losses
 
-    @torch.no_grad()
     def detect(self, images: Sequence[Tensor] | Tensor, floor_score: float = 0.05) -> list[Detections]:
         """Return the detections of each image, on the CPU, highest score first.
 
@@ -89,7 +90,7 @@ class Detector(nn.Module):
         which would shift results, so only images of one size share a pass (all frames of a video do).
         What a frame gives (images in one tensor) did not depend, bit for bit, on the CPUs tried, on how
         many come together, nor on torch's number of threads as long as each has a part of the batch to
-        itself: see parts.ask_parts. Where all share every layer, which they do for fewer images than
+        itself: see parts.Parts. Where all share every layer, which they do for fewer images than
         threads, and in what is wrapped, scores may differ by 1e-6 and boxes by 4e-4 pixels.
 
         Args:
@@ -97,25 +98,43 @@ class Detector(nn.Module):
             floor_score: detections with score >= this are kept, in [0, 1]. Lower keeps more
                 evidence for mining and costs time in suppression and room on disk.
         """
+        with self._asked(floor_score) as asking:
+            return asking(images)
+
+    @contextmanager
+    def asking(self, floor_score: float = 0.05) -> Iterator[Callable[[Tensor], list[Detections]]]:
+        """Give what answers as ``detect`` does, for many batches, of which the next may be begun early.
+
+        Beside ``detect`` of one batch after the other no thread waits for those that are not through with
+        theirs: see asking.Asking, and hem.ops.ahead.asked_ahead, which makes use of it. On a CPU, and where
+        several threads may ask at once; elsewhere a batch is begun when its answer is wanted. Inside, torch
+        has one thread, the network stays in eval mode and must not be asked otherwise.
+
+        Args:
+            floor_score: see ``detect``.
+        """
+        if getattr(self.detect, "__func__", None) is not Detector.detect:
+            yield partial(self.detect, floor_score=floor_score)  # made otherwise by who knows better
+            return
+        with self._asked(floor_score) as asking:
+            yield asking
+
+    @contextmanager
+    def _asked(self, floor_score: float) -> Iterator[Asking]:
         if not 0 <= floor_score <= 1:
             raise HemError(f"detector: floor_score must lie in [0, 1], got {floor_score}")
-        frames = isinstance(images, Tensor)
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for index, image in enumerate(images):
-            groups.setdefault(tuple(image.shape), []).append(index)
         # torchvision keeps scores > threshold in float32; the exact cut at >= is made in float64.
         self.set_floor(floor_score - 1e-6)
-        threads = torch.get_num_threads() if self.shared and self.device.type == "cpu" else 1
+        here = self.device
+        threads = torch.get_num_threads() if self.shared and here.type == "cpu" else 1
 
-        def ask(part: list[int]) -> list[Detections]:
-            batch = [_as_float(images[index], self.device) for index in part]
+        @torch.no_grad()
+        def ask(images: list[Tensor], frames: bool) -> list[Detections]:
+            batch = [_as_float(image, here) for image in images]
             return [self._as_detections(one, floor_score) for one in self._predict_alike(batch, frames)]
 
-        found: dict[int, Detections] = {}
-        with self._eval_mode():
-            for part, answers in ask_parts(ask, list(groups.values()), threads):
-                found.update(zip(part, answers, strict=True))
-        return [found[index] for index in range(len(found))]
+        with self._eval_mode(), Parts(threads) as parts:
+            yield Asking(ask, parts)
 
     def _predict_alike(self, images: list[Tensor], frames: bool) -> list[dict[str, Tensor]]:
         """Predict, a lone frame with a copy beside it.

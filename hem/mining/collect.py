@@ -1,10 +1,10 @@
 """One forward pass over a video: detect, flag frames, match templates, disturb; all kept as evidence."""
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from hem.mining.matching import (
 from hem.mining.needs import Stretch, box_reach, is_open, pixel_reach
 from hem.mining.packed_grey import greys_of
 from hem.mining.stillness import StillnessMeter
+from hem.ops.ahead import asked_ahead
 from hem.ops.isolation import expand_ranges
 from hem.structures import Detections, FrameBatch, GreyBatch, GreyPicture, VideoDetections, VideoInfo
 from hem.structures.evidence import (
@@ -76,7 +77,7 @@ def collect_evidence(
             cost least as GreyBatch, of which only the parts needed are made.
         detections: made elsewhere, down to any floor; their number of frames is the video's.
         detect: the detector, asked where ``detections`` is None: uint8 (B, 3, H, W) to one Detections
-            a frame, in pixels of the frame.
+            a frame, in pixels of the frame. With a method ``begin`` it is asked ahead: see asked_ahead.
         settings: how to collect; None = the defaults.
         elicit: asks about disturbed frames; used with ``settings.variants`` and ``detect``.
         detector_digest: of what made the detections.
@@ -101,8 +102,8 @@ def collect_evidence(
         raise HemError("collect.variants needs a detector to ask: leave it empty for detections from a file")
     collector = _Collector(settings, detect, elicit, threads)
     try:
-        for batch in frames:
-            collector.push(batch, detections)
+        for batch, known in _answered(frames, detections, detect):
+            collector.push(batch, known)
             if detections is not None and collector.next_index >= detections.n_frames:
                 break
         collector.finish()
@@ -113,6 +114,17 @@ def collect_evidence(
     return collector.evidence(
         detections, detector_digest, tuple(class_names), score_range, tuple(gaps()) if gaps else ()
     )
+
+
+def _answered(
+    frames: Iterable[FrameBatch] | Iterable[GreyBatch],
+    detections: VideoDetections | None,
+    detect: Detect | None,
+) -> Iterator[tuple[FrameBatch | GreyBatch, VideoDetections | list[Detections]]]:
+    if detect is not None:
+        yield from asked_ahead(cast(Iterable[FrameBatch], frames), detect)
+    elif detections is not None:
+        yield from ((batch, detections) for batch in frames)
 
 
 class _Collector:
@@ -142,24 +154,22 @@ class _Collector:
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def push(self, batch: FrameBatch | GreyBatch, given: VideoDetections | None) -> None:
-        """Take the next frames."""
+    def push(self, batch: FrameBatch | GreyBatch, known: VideoDetections | list[Detections]) -> None:
+        """Take the next frames, with all detections of the video or the detector's answers about these."""
         if self.video is None:
             one = batch.frames[0, 0] if isinstance(batch, FrameBatch) else batch.pictures[0]
             height, width = one.shape
             self.video = replace(batch.video, width=int(width), height=int(height))
         # one by one out of a tensor, numbers take longer than what is done with them
         numbers, times_s = (np.asarray(column).tolist() for column in (batch.frame_indices, batch.times_s))
-        if given is None:
-            assert self._detect is not None and isinstance(batch, FrameBatch)
-            answers = self._detect(batch.frames)
-            if len(answers) != len(batch):
-                raise HemError(f"the detector gave {len(answers)} answers for {len(batch)} frames")
-            self.calls += len(batch)
-            found = boxes_above(answers, self._settings.floor_score)
-            self._found += found
+        if isinstance(known, VideoDetections):
+            found = [_given(known, index) for index in numbers if index < known.n_frames]
         else:
-            found = [_given(given, index) for index in numbers if index < given.n_frames]
+            if len(known) != len(batch):
+                raise HemError(f"the detector gave {len(known)} answers for {len(batch)} frames")
+            self.calls += len(batch)
+            found = boxes_above(known, self._settings.floor_score)
+            self._found += found
         greys = greys_of(batch.frames) if isinstance(batch, FrameBatch) else batch.pictures
         for at, boxes in enumerate(found):
             picture = batch.frames[at] if self._elicit is not None and isinstance(batch, FrameBatch) else None

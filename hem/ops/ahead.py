@@ -1,9 +1,14 @@
-"""An iterator that runs in a thread of its own, so that what it makes is there when it is asked for."""
+"""What is made ahead, so that it is there when it is asked for: items, and answers about batches."""
 
 import queue
 import threading
-from collections.abc import Generator
-from typing import TypeVar, cast
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar, cast
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hem.structures import Detections, FrameBatch
 
 Item = TypeVar("Item")
 _END = object()
@@ -48,3 +53,29 @@ def ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, Non
     finally:
         stop.set()
         thread.join()
+
+
+def asked_ahead(
+    batches: "Iterable[FrameBatch]", ask: "Callable[[Tensor], list[Detections]]"
+) -> "Iterator[tuple[FrameBatch, list[Detections]]]":
+    """Yield each batch with what ``ask`` says of its frames, the next one's answer begun before.
+
+    Args:
+        batches: in order; one more than the consumer has is held.
+        ask: uint8 (B, 3, H, W) to one Detections a frame. Asked in order. If it has a method ``begin``, that
+            is called instead, and what it gives is called for the answer, in order too, when the next batch
+            was begun; without one nothing is begun ahead.
+    """
+    begin: Callable[[Tensor], Callable[[], list[Detections]]] | None = getattr(ask, "begin", None)
+    if begin is None:
+        for batch in batches:
+            yield batch, ask(batch.frames)
+        return
+    waiting: tuple[FrameBatch, Callable[[], list[Detections]]] | None = None
+    for batch in batches:
+        coming = batch, begin(batch.frames)
+        if waiting is not None:
+            yield waiting[0], waiting[1]()
+        waiting = coming
+    if waiting is not None:
+        yield waiting[0], waiting[1]()

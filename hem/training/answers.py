@@ -3,7 +3,8 @@
 import shutil
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +44,8 @@ class RememberedAnswers:
     Args:
         folder: of one pass; made when there is something to write.
         about: what the answers depend on; answers about anything else are removed.
-        detect: uint8 (B, 3, H, W) to one Detections a picture, none of them with a frame of its own.
+        detect: uint8 (B, 3, H, W) to one Detections a picture, none of them with a frame of its own; begun
+            ahead if it has a method ``begin``, see hem.ops.ahead.asked_ahead.
         every_s: seconds between files. Lower: a kill loses less, more files.
     """
 
@@ -66,11 +68,24 @@ class RememberedAnswers:
 
     def __call__(self, pictures: Tensor) -> list[Detections]:
         """Return one Detections for each of uint8 (B, 3, H, W)."""
-        keys = _checksums(pictures)
+        return self.begin(pictures)()
+
+    def begin(self, pictures: Tensor) -> Callable[[], list[Detections]]:
+        """Return what gives one Detections for each of uint8 (B, 3, H, W); to be called in the order begun.
+
+        The detector begins at once if it can, unless the answer may be known.
+        """
+        begin = getattr(self._detect, "begin", None)
+        begun = None if self._told or begin is None else begin(pictures)
+        return partial(self._finish, pictures, _checksums(pictures), begun)
+
+    def _finish(
+        self, pictures: Tensor, keys: list[int], begun: Callable[[], list[Detections]] | None
+    ) -> list[Detections]:
         known = [found for key in keys if (found := self._again(key)) is not None]
         if len(known) == len(keys):
             return known
-        answers = self._detect(pictures)
+        answers = begun() if begun else self._detect(pictures)
         self._new += map(_Answer, keys[len(known) :], answers[len(known) :])
         if time.monotonic() - self._since >= self._every_s:
             self._write()
@@ -152,19 +167,27 @@ def notes_beside(result: Path) -> Path:
     return result.with_name(f".{result.name}.answers")
 
 
+@contextmanager
 def remembered(
     detector: "Detector", digest: str, video: VideoInfo, floor_score: float, result: Path
-) -> RememberedAnswers:
-    """Return what asks a detector about one video, its answers kept beside ``result`` until forgotten.
+) -> Iterator[RememberedAnswers]:
+    """Give what asks a detector about one video, its answers kept beside ``result`` until forgotten.
 
     Args:
-        detector, digest: who is asked, and its digest, which takes a look at every weight.
+        detector, digest: who is asked, and its digest, which takes a look at every weight. What has no
+            ``asking`` is asked by its ``detect``.
         video, floor_score: what about, and from which score.
         result: what the answers are needed for.
     """
     about = {"detector": digest, "video": video.digest, "floor_score": floor_score}
-    detect = partial(detector.detect, floor_score=floor_score)
-    return RememberedAnswers(notes_beside(result), about, detect, EVERY_S)
+    asking = getattr(detector, "asking", None)
+    with (
+        (
+            asking(floor_score) if asking else nullcontext(partial(detector.detect, floor_score=floor_score))
+        ) as detect,
+        RememberedAnswers(notes_beside(result), about, detect, EVERY_S) as answers,
+    ):
+        yield answers
 
 
 def _checksums(pictures: Tensor) -> list[int]:

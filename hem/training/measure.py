@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from hem.artifacts.detections import load_header
 from hem.errors import HemError
 from hem.evaluation.coco import coco_figures, video_coco_figures
 from hem.evaluation.video import OperatingPoint, baseline_point, video_figures
+from hem.ops.ahead import asked_ahead
 from hem.structures import (
     Detections,
     FrameGap,
@@ -76,9 +78,8 @@ def detect_video(
     video = source.video
     frames: list[Detections] = []
     times: dict[int, float] = {}
-    for batch in source:
+    for batch, found in asked_ahead(source, answers or partial(detector.detect, floor_score=floor_score)):
         video = batch.video
-        found = detector.detect(batch.frames, floor_score) if answers is None else answers(batch.frames)
         for answer, index, time_s in zip(
             found, batch.frame_indices.tolist(), batch.times_s.tolist(), strict=True
         ):
