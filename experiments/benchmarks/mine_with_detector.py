@@ -65,13 +65,13 @@ def network(name: str) -> Detector:
 
 
 def affordable(detector: Detector, video: VideoInfo, frames: int, seconds: float) -> int:
-    """Return how many frames, from 16 to ``frames``, the network alone reads in ``seconds``."""
+    """Return how many frames, from 24 to ``frames``, the network alone reads in ``seconds``."""
     with open_source(video, batch_size=1, end_frame=2) as source:
         for batch in source:  # the first one warms up
             start = time.perf_counter()
             detector.detect(batch.frames, floor_score=COLLECT.floor_score)
             taken = time.perf_counter() - start
-    return min(frames, max(16, int(seconds / taken)))
+    return min(frames, max(24, int(seconds / taken)))
 
 
 class Steered:
