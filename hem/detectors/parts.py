@@ -80,7 +80,7 @@ class Parts:
         few = self._threads > 2 and sum(map(len, groups)) < self._threads
         if self._pool is None or few:
             return partial(self._together, ask, groups)
-        parts = parts_of(groups, self._threads) if groups else []
+        parts = parts_of(groups, self._threads)
         # both are of a thread, and a new one has neither
         cast_to, casts = torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu")
 
@@ -88,8 +88,7 @@ class Parts:
             with torch.no_grad(), torch.autocast("cpu", dtype=cast_to, enabled=casts):
                 return ask(part)
 
-        begun = [self._pool.submit(there, part) for part in parts]
-        self._begun = list(begun)
+        self._begun = begun = [self._pool.submit(there, part) for part in parts]
         return lambda: list(zip(parts, [one.result() for one in begun], strict=True))
 
     @torch.no_grad()

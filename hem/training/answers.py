@@ -181,12 +181,8 @@ def remembered(
     """
     about = {"detector": digest, "video": video.digest, "floor_score": floor_score}
     asking = getattr(detector, "asking", None)
-    with (
-        (
-            asking(floor_score) if asking else nullcontext(partial(detector.detect, floor_score=floor_score))
-        ) as detect,
-        RememberedAnswers(notes_beside(result), about, detect, EVERY_S) as answers,
-    ):
+    asked = asking(floor_score) if asking else nullcontext(partial(detector.detect, floor_score=floor_score))
+    with asked as detect, RememberedAnswers(notes_beside(result), about, detect, EVERY_S) as answers:
         yield answers
 
 
