@@ -175,10 +175,12 @@ def queries(path: Path, detections: Path, rounds: int, work: Path) -> None:
     folder = next((work / "mined" / "evidence").iterdir())
 
     def asked(rule: Rule, settings: list[TemporalThresholds]) -> Callable[[], object]:
+        both = [HemThresholds(one, ElicitedThresholds()) if rule == "hem" else one for one in settings]
+
         def run() -> None:
             evidence = load_evidence(folder)
-            for one in settings:
-                query(evidence, rule, HemThresholds(one, ElicitedThresholds()) if rule == "hem" else one)
+            for one in both:
+                query(evidence, rule, one)
 
         return run
 

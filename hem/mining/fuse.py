@@ -15,12 +15,10 @@ from hem.mining.table import (
     PSEUDO,
     MinedTable,
     as_ignored,
-    detection_table,
     first_kind,
-    picks,
     with_gaps,
 )
-from hem.mining.temporal import Steadiness, decide, negative_weight, steadiness
+from hem.mining.temporal import Steadiness, columns_of, decide, negative_weight, steadiness, verdict_table
 from hem.mining.thresholds import (
     ElicitedThresholds,
     HemThresholds,
@@ -77,6 +75,8 @@ def refined_boxes(evidence: Evidence) -> NDArray[np.float64]:
     CVPR 2018, section 3, average the predictions on transformed images likewise).
     """
     found, table = evidence.detections, evidence.responses
+    if not len(table.candidate):
+        return found.boxes_xyxy
 
     def averaged() -> NDArray[np.float64]:
         assert table.box_xyxy is not None
@@ -226,17 +226,11 @@ def _table(
     seen: dict[str, NDArray[np.float64]],
     refine: bool,
 ) -> MinedTable:
-    rows = np.flatnonzero(verdict >= 0)
-    at = picks(rows, len(verdict))
-    kind = verdict[at]
-    given = np.where(kind == IGNORE, 0.0, weights[at])
-    columns = {name: column[at] for name, column in seen.items()}
-    times_s = index_of(evidence).times_s
-    table = detection_table(evidence.detections, rule, rows, kind, given, columns, times_s)
+    table = verdict_table(evidence, rule, verdict, weights, seen)
     if not refine or refined_boxes(evidence) is evidence.detections.boxes_xyxy:
         return table
-    positive = (kind == POSITIVE) | (kind == PSEUDO)
-    boxes = np.where(positive[:, None], refined_boxes(evidence)[rows], table.boxes_xyxy)
+    positive = (table.kind == POSITIVE) | (table.kind == PSEUDO)
+    boxes = np.where(positive[:, None], refined_boxes(evidence)[table.row], table.boxes_xyxy)
     return replace(table, boxes_xyxy=boxes)
 
 
@@ -271,8 +265,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     steady, answers = steadiness(evidence, limits), answers_of(evidence, response.min_variants)
     static, no_label = background(evidence, response)
     verdict, weights = _fused(evidence, thresholds, steady, answers, static, no_label)
-    seen = {"support": steady.support, "steadiness": steady.value, "response": answers.mean}
-    seen["visible"] = steady.visible
+    seen = columns_of(steady) | {"response": answers.mean}
     if evidence.change is not None:
         seen["change"] = evidence.change
     table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
@@ -299,13 +292,15 @@ def _fused(
     limits, response = thresholds.temporal, thresholds.elicited
     found, was_asked = evidence.detections, evidence.elicit_calls > 0
     negative, pseudo, ignore = decide(evidence, limits, steady)
-    distinct = index_of(evidence).distinct[found.frame_index]
+    distinct = index_of(evidence).fresh
     known = ~np.isnan(answers.mean) & distinct
     by_place = static & distinct & (not was_asked)
     # without an answer the video alone decides, unless answers were to be had and are needed
     alone = negative & (not (response.needs_answer and was_asked))
     unasked = pseudo & ~no_label & (not _labels_asked(evidence, response))
-    as_false, as_true = negative_weight(steady, limits) * negative, np.clip(steady.support, 0, 1) * pseudo
+    as_true, as_false = np.minimum(steady.support, 1.0) * pseudo, np.zeros(len(found))
+    false = np.flatnonzero(negative)
+    as_false[false] = negative_weight(steady, limits, false)
     if not (known | by_place).any():
         verdict = first_kind((alone, NEGATIVE), (unasked, PSEUDO), (ignore | negative | pseudo, IGNORE))
         return verdict, np.where(verdict == NEGATIVE, as_false, as_true)

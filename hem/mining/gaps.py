@@ -1,11 +1,12 @@
 """Hard positives: frames in which a steady track has no detection, filled from both sides."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.gap_pairs import Between, Inside, gap_pairs
+from hem.mining.gap_pairs import Between, GapPairs, Inside, gap_pairs
 from hem.mining.index import index_of
 from hem.mining.table import IGNORE, POSITIVE, MinedTable, as_ignored, some_of
 from hem.mining.thresholds import TemporalThresholds
@@ -61,26 +62,33 @@ def find_gaps(evidence: Evidence, thresholds: TemporalThresholds) -> Gaps:
     use = np.flatnonzero(good & free)
     use = use[np.argsort(tracks.of[pairs.before[use]], kind="stable")]  # ties fall to the earlier track
 
-    def assigned() -> tuple[Gaps, NDArray[np.float64]]:
-        chosen = use[assign_links(pairs.before[use], pairs.after[use], pairs.worth[use])]
-        gap, at = pairs.seen.frames_of(chosen)
-        before, seen = pairs.before[chosen], pairs.seen.at(gap, at)
-        inside = Inside(evidence, before, seen)
-        return Gaps(before, pairs.after[chosen], seen, inside.teacher), inside.surest(t.link_iou)
-
     # neighbouring settings often leave the same pairs
-    key = (use.tobytes(), t.link_iou)
-    gaps, surest = index.remembered("gaps", key, assigned, room=32) if pairs.complete else assigned()
+    assigned = partial(_assigned, evidence, pairs, use, t.link_iou)
+    if pairs.complete:
+        gaps, surest = index.remembered("gaps", (use.tobytes(), t.link_iou), assigned, room=32)
+    else:
+        gaps, surest = assigned()
     # what links would join was found, and its box is off: what moves may overlap neither end by then
     found = (surest >= t.label_score) & ~np.isneginf(surest)
     return gaps.of(np.flatnonzero(~found)) if found.any() else gaps
+
+
+def _assigned(
+    evidence: Evidence, pairs: GapPairs, use: NDArray[np.int64], link_iou: float
+) -> tuple[Gaps, NDArray[np.float64]]:
+    """Return the gaps chosen among the pairs ``use``, and the surest score that links would join in each."""
+    chosen = use[assign_links(pairs.before[use], pairs.after[use], pairs.worth[use])]
+    gap, at = pairs.seen.frames_of(chosen)
+    before, seen = pairs.before[chosen], pairs.seen.at(gap, at)
+    inside = Inside(evidence, before, seen)
+    return Gaps(before, pairs.after[chosen], seen, inside.teacher), inside.surest(link_iou)
 
 
 def prepare_gaps(evidence: Evidence, thresholds: TemporalThresholds, rule: str) -> None:
     """Work out what ``gap_table`` gives: first of all, since that takes room for a while, and the columns
     of an answer take it to the end."""
     if thresholds.max_gap:
-        gap_table(evidence, thresholds, rule)
+        _every_gap(evidence, thresholds, rule)
 
 
 def gap_table(
@@ -98,15 +106,22 @@ def gap_table(
         evidence, thresholds, rule: what is asked.
         doubted: bool (N,), detections that are no objects; between them gaps are ignored.
     """
+    gaps, table = _every_gap(evidence, thresholds, rule)
+    if not len(table):
+        return table
+    if doubted is not None and doubted.any():
+        table = as_ignored(table, (doubted[gaps.before] | doubted[gaps.after])[gaps.seen.gap])
+    return some_of(table, _surest_of_each(table))
+
+
+def _every_gap(evidence: Evidence, thresholds: TemporalThresholds, rule: str) -> tuple[Gaps, MinedTable]:
+    """Return the gaps of a setting, and what each says, whatever the others and the detections do."""
     index, t = index_of(evidence), thresholds
     labels = index.count_at_least(t.label_score)
     ends = (labels, t.link_iou, t.min_track, t.max_gap, t.iou_threshold, t.agree_iou)
     gaps = index.remembered("gap ends", ends, lambda: find_gaps(evidence, t), room=8)
     key = (*ends, t.ncc_threshold) if len(gaps.before) else ends
-    table = index.remembered(f"gaps {rule}", key, lambda: _gap_table(evidence, t, rule, gaps), room=8)
-    if doubted is not None and doubted.any():
-        table = as_ignored(table, (doubted[gaps.before] | doubted[gaps.after])[gaps.seen.gap])
-    return some_of(table, _surest_of_each(table))
+    return gaps, index.remembered(f"gaps {rule}", key, lambda: _gap_table(evidence, t, rule, gaps), room=8)
 
 
 def _gap_table(evidence: Evidence, thresholds: TemporalThresholds, rule: str, gaps: Gaps) -> MinedTable:

@@ -85,16 +85,26 @@ class Matched:
 
 
 class Groups:
-    """Runs of equal keys, for the largest value of each run."""
+    """Runs of equal keys.
+
+    Attributes:
+        start: int64 (R,), the position where each run begins.
+    """
 
     def __init__(self, keys: NDArray[np.int64]) -> None:
-        self._start = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
+        self.start = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
 
     def largest(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return each run's largest value, and the position where the run begins."""
-        if not len(self._start):
-            return np.zeros(0), self._start
-        return np.maximum.reduceat(values, self._start), self._start
+        if not len(self.start):
+            return np.zeros(0), self.start
+        return np.maximum.reduceat(values, self.start), self.start
+
+    def count(self, mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """Return int32 (R,): of how many of each run's positions ``mask`` holds."""
+        if not len(self.start):
+            return np.zeros(0, dtype=np.int32)
+        return np.add.reduceat(mask.view(np.int8), self.start, dtype=np.int32)
 
 
 class EvidenceIndex:
@@ -136,7 +146,12 @@ class EvidenceIndex:
 
     def count_at_least(self, score: float) -> int:
         """Return how many detections reach a score: equal for thresholds that admit the same ones."""
-        return len(self.scores_sorted) - int(np.searchsorted(self.scores_sorted, score, side="left"))
+        return len(self.scores_sorted) - int(self.scores_sorted.searchsorted(score, side="left"))
+
+    @cached_property
+    def fresh(self) -> NDArray[np.bool_]:
+        """bool (N,): the detection's frame shows something new."""
+        return self.distinct[self._detections.frame_index]
 
     @cached_property
     def frame_starts(self) -> NDArray[np.int64]:
@@ -189,7 +204,7 @@ class EvidenceIndex:
     def _kin(self) -> NDArray[np.int64]:
         """int64 (N,): one number for class and shot, and one of its own for what a repeated frame holds."""
         kin = self.kinds()
-        repeated = np.flatnonzero(~self.distinct[self._detections.frame_index])
+        repeated = np.flatnonzero(~self.fresh)
         kin[repeated] = -1 - repeated
         return kin
 
@@ -205,7 +220,7 @@ class EvidenceIndex:
         However long the frozen stretch between them is: ``reach`` does not matter here.
         """
         found = self._detections
-        rows = np.flatnonzero(self.distinct[found.frame_index])
+        rows = np.flatnonzero(self.fresh)
         frame = found.frame_index[rows]
         pairs = overlapping_pairs(self.order[frame], found.boxes_xyxy[rows], found.labels[rows], 1)
         good = (pairs.offset > 0) & (self.shot[frame[pairs.first]] == self.shot[frame[pairs.second]])
@@ -235,7 +250,7 @@ class EvidenceIndex:
         own, other, common = self.in_frame
         same = found.labels[other] == found.labels[own]
         own, common = own[same], common[same]
-        part = common / area(found.boxes_xyxy[own])
+        part = common / area(found.boxes_xyxy.take(own, axis=0))
         return largest_of(own, part, len(found), 0.0)
 
     @cached_property
@@ -248,7 +263,8 @@ class EvidenceIndex:
     def in_frame_iou(self) -> NDArray[np.float64]:
         """float64 (P,), IoU of the pairs of ``in_frame``."""
         own, other, _ = self.in_frame
-        return paired_iou(self._detections.boxes_xyxy[own], self._detections.boxes_xyxy[other])
+        boxes = self._detections.boxes_xyxy
+        return paired_iou(boxes.take(own, axis=0), boxes.take(other, axis=0))
 
     def sides(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """float64 (N,) twice: longer and shorter side, px."""

@@ -136,5 +136,6 @@ def _same_place(
     own = rows[own]
     same = found.labels[own] == found.labels[other]
     own, other = own[same], other[same]
-    same = paired_iou(found.boxes_xyxy[own], found.boxes_xyxy[other]) >= SAME_PLACE_IOU
+    boxes = (found.boxes_xyxy.take(rows, axis=0) for rows in (own, other))
+    same = paired_iou(*boxes) >= SAME_PLACE_IOU
     return own[same], other[same]

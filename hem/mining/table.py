@@ -95,17 +95,19 @@ def detection_table(
     weights: NDArray[np.float64],
     evidence: Mapping[str, NDArray[np.float64]] | None = None,
     times_s: NDArray[np.float64] | None = None,
+    at: NDArray[np.int64] | slice | None = None,
 ) -> MinedTable:
-    """Return a table whose boxes are detections (``rows``); ``times_s`` are frame_times, if at hand."""
-    at = picks(rows, len(detections))
-    frame = detections.frame_index[at]
+    """Return a table whose boxes are detections, ``rows``; ``times_s`` are frame_times, ``at`` is what picks
+    gives, both if at hand."""
+    at = picks(rows, len(detections)) if at is None else at
+    boxes, frame = detections.boxes_xyxy, detections.frame_index[at]
     return MinedTable(
         video=detections.video,
         rule=rule,
         row=np.asarray(rows, dtype=np.int64),
         frame_index=frame,
         time_s=(frame_times(detections) if times_s is None else times_s)[frame],
-        boxes_xyxy=detections.boxes_xyxy[at],
+        boxes_xyxy=boxes[at] if isinstance(at, slice) else boxes.take(at, axis=0),
         labels=detections.labels[at],
         kind=np.asarray(kind, dtype=np.int8),
         scores=detections.scores[at],
@@ -116,16 +118,14 @@ def detection_table(
 
 def picks(rows: NDArray[np.int64], count: int) -> NDArray[np.int64] | slice:
     """Return what picks ``rows`` from columns of ``count``: all in order as a slice, which copies nothing."""
-    if len(rows) != count or (count and (rows[0] != 0 or not bool((np.diff(rows) == 1).all()))):
-        return rows
-    return slice(None)
+    return slice(None) if len(rows) == count and bool((rows == np.arange(count)).all()) else rows
 
 
 def first_kind(*cases: tuple[NDArray[np.bool_], int]) -> NDArray[np.int8]:
     """Return int8 (N,): the code of the first case whose mask, bool (N,), holds; -1 where none does."""
     kind = np.full(len(cases[0][0]), -1, dtype=np.int8)
     for mask, code in reversed(cases):
-        kind[mask] = code
+        np.putmask(kind, mask, code)
     return kind
 
 
@@ -180,8 +180,9 @@ def as_ignored(table: MinedTable, which: NDArray[np.bool_] | bool = True) -> Min
 
 def some_of(table: MinedTable, keep: NDArray[np.bool_]) -> MinedTable:
     """Return the rows that bool (M,) ``keep`` names."""
-    if keep.all():
+    at = np.flatnonzero(keep)
+    if len(at) == len(keep):
         return table
     names = ("row", "frame_index", "time_s", "boxes_xyxy", "labels", "kind", "scores", "weights")
-    columns = {name: getattr(table, name)[keep] for name in names}
-    return replace(table, **columns, evidence={n: c[keep] for n, c in table.evidence.items()})
+    columns = {name: getattr(table, name).take(at, axis=0) for name in names}
+    return replace(table, **columns, evidence={n: c.take(at) for n, c in table.evidence.items()})

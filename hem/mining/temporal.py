@@ -11,6 +11,7 @@ detections in (0, 1]; and inside is the part of the candidate that lies in a sur
 the same frame. True objects last, so they are steady; false alarms flicker.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from hem.mining.table import (
     MinedTable,
     detection_table,
     first_kind,
+    picks,
     with_gaps,
 )
 from hem.mining.thresholds import TemporalThresholds, check_range
@@ -81,12 +83,13 @@ def neighbour_frames(index: EvidenceIndex, thresholds: TemporalThresholds) -> ND
 @dataclass(frozen=True, eq=False)
 class _Around:
     """What one window makes of the frames around: bool (F, 2 w + 1) valid, by frame; int64 (N,) each
-    detection's frame, int32 (N,) how many are valid around it, int32 (2 N,) how many before and after it,
-    at least 1; bool (K,) whether a matched row's frame is one."""
+    detection's frame, int32 (N,) how many are valid around it, and the same but 1 for none, int32 (2 N,) how
+    many before and after it, 1 for none; bool (K,) whether a matched row's frame is one."""
 
     valid: NDArray[np.bool_]
     frame: NDArray[np.int64]
     total: NDArray[np.int32]
+    at_least_one: NDArray[np.int32]
     sides: NDArray[np.int32]
     of_row: NDArray[np.bool_]
 
@@ -100,6 +103,16 @@ class _Support:
     row: NDArray[np.int64]
     best: NDArray[np.float64]
     own: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Looks:
+    """Matched rows in neighbour frames of detections that are not steady: float64 (R,) NCC, the runs of rows
+    on one side of a detection, and int64 (S,), Matched.side of each run."""
+
+    ncc: NDArray[np.float64]
+    of_side: Groups
+    side: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +132,8 @@ def _around(index: EvidenceIndex, frame: NDArray[np.int64], thresholds: Temporal
     sides = np.stack([half.sum(axis=1, dtype=np.int32) for half in halves], axis=1)
     near = np.abs(matched.offset) <= width
     of_row = near & valid[frame[matched.candidate], np.where(near, matched.offset, 0) + width]
-    total = sides.sum(axis=1, dtype=np.int32)
-    return _Around(valid, frame, total[frame], np.maximum(sides, 1)[frame].ravel(), of_row)
+    total = sides.sum(axis=1, dtype=np.int32)[frame]
+    return _Around(valid, frame, total, np.maximum(total, 1), np.maximum(sides, 1)[frame].ravel(), of_row)
 
 
 def _support(
@@ -174,25 +187,27 @@ def steadiness(evidence: Evidence, thresholds: TemporalThresholds) -> Steadiness
     # appearance is asked of candidates only: evidence collected for a narrower range has no other rows
     asked = ~steady & (found.scores >= t.score_threshold)
     unsteady = (counts_key, t.iou_threshold, window)
-    ncc, side = index.remembered("looks", unsteady, lambda: _looks(index, around, steady), room=2)
+    looks = index.remembered("looks", unsteady, lambda: _looks(index, around, steady), room=2)
     followed = index.remembered(
         "followed", (*unsteady, t.track_ncc), lambda: _followed(index, plain, around, steady, t), room=2
     )
     counted = np.flatnonzero((followed.ncc >= t.ncc_threshold) & asked[followed.candidate])
     more = np.bincount(followed.candidate[counted], weights=followed.gain[counted], minlength=count)
-    mean = (plain.total + more) / np.maximum(around.total, 1)
+    mean = (plain.total + more) / around.at_least_one
     value = mean + t.score_weight * index.rank - t.inside_weight * index.inside
-    shown = np.bincount(side[ncc >= t.ncc_threshold], minlength=2 * count) / around.sides
+    shown = np.zeros(2 * count)
+    shown[looks.side] = looks.of_side.count(looks.ncc >= t.ncc_threshold)
+    shown /= around.sides
     visible = np.minimum(shown[0::2], shown[1::2])
-    return Steadiness(mean, value, np.where(asked, visible, np.nan), steady, around.total)
+    np.putmask(visible, ~asked, np.nan)
+    return Steadiness(mean, value, visible, steady, around.total)
 
 
-def _looks(
-    index: EvidenceIndex, around: _Around, steady: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return NCC and side of the matched rows in neighbour frames of detections that are not steady."""
+def _looks(index: EvidenceIndex, around: _Around, steady: NDArray[np.bool_]) -> _Looks:
     rows = np.flatnonzero(around.of_row & ~steady[index.matched.candidate])
-    return index.matched.ncc[rows], index.matched.side[rows]
+    side = index.matched.side[rows]
+    of_side = Groups(side)
+    return _Looks(index.matched.ncc[rows], of_side, side[of_side.start])
 
 
 def _followed(
@@ -230,15 +245,13 @@ def decide(
     everything between the thresholds and every confident detection that is neither steady nor false.
     Repeated frames give nothing: their picture was judged already.
     """
-    index, detections = index_of(evidence), evidence.detections
-    scores = detections.scores
-    fresh = index.distinct[detections.frame_index]
+    scores, fresh = evidence.detections.scores, index_of(evidence).fresh
     confident = fresh & (scores >= thresholds.score_threshold)
-    very, limit = scores >= thresholds.max_score, thresholds.steadiness_threshold
-    negative = confident & ~found.steady & roomy(evidence, thresholds)
-    negative &= np.where(very, found.value < thresholds.strong_factor * limit, found.value < limit)
-    # NaN for those not asked about, which are no candidates
-    negative &= np.where(very, found.visible >= 1.0, found.visible >= thresholds.visible_share)
+    candidate = np.flatnonzero(confident & ~found.steady & roomy(evidence, thresholds))
+    very, limit = scores[candidate] >= thresholds.max_score, thresholds.steadiness_threshold
+    false = found.value[candidate] < np.where(very, thresholds.strong_factor * limit, limit)
+    false &= found.visible[candidate] >= np.where(very, 1.0, thresholds.visible_share)
+    negative = any_of(candidate[false], len(scores))
     sure = confident & (scores >= thresholds.label_score)
     pseudo = sure & ~negative & found.steady & (found.support >= thresholds.steady_share)
     ignore = fresh & (scores >= thresholds.ignore_score) & ~negative & ~pseudo
@@ -247,16 +260,16 @@ def decide(
 
 def roomy(evidence: Evidence, thresholds: TemporalThresholds) -> NDArray[np.bool_]:
     """Return bool (N,): large enough and far enough from the border, in box-relative units."""
-    index, t = index_of(evidence), thresholds
+    index, room = index_of(evidence), (thresholds.min_side, thresholds.border)
+    return index.remembered("roomy", room, lambda: _roomy(index, *room), room=2)
 
-    def large() -> NDArray[np.bool_]:
-        longer, shorter = index.sides()
-        enough = shorter >= t.min_side
-        if t.border > 0:
-            enough &= index.clearance() >= t.border * longer
-        return enough
 
-    return index.remembered("roomy", (t.min_side, t.border), large, room=2)
+def _roomy(index: EvidenceIndex, min_side: float, border: float) -> NDArray[np.bool_]:
+    longer, shorter = index.sides()
+    enough = shorter >= min_side
+    if border > 0:
+        enough &= index.clearance() >= border * longer
+    return enough
 
 
 def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedTable:
@@ -274,37 +287,44 @@ def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedT
     prepare_gaps(evidence, thresholds, "temporal")
     found = steadiness(evidence, thresholds)
     negative, pseudo, ignore = decide(evidence, thresholds, found)
-    weights = np.where(negative, negative_weight(found, thresholds), np.clip(found.support, 0.0, 1.0))
-    table = verdict_table(evidence, "temporal", (negative, pseudo, ignore), weights, found)
+    verdict = first_kind((negative, NEGATIVE), (pseudo, PSEUDO), (ignore, IGNORE))
+    weights = np.minimum(found.support, 1.0)
+    false = np.flatnonzero(negative)
+    weights[false] = negative_weight(found, thresholds, false)
+    table = verdict_table(evidence, "temporal", verdict, weights, columns_of(found))
     if not thresholds.max_gap:
         return table
     return with_gaps(table, gap_table(evidence, thresholds, "temporal", negative))
 
 
-def negative_weight(found: Steadiness, thresholds: TemporalThresholds) -> NDArray[np.float64]:
-    """Return float64 (N,) in [0.5, 1]: how sure the temporal evidence is that the detection is false."""
-    distance = np.clip(1.0 - found.value / max(thresholds.steadiness_threshold, 1e-9), 0.0, 1.0)
-    visible = np.where(np.isnan(found.visible), 0.0, found.visible)
-    return np.asarray(0.5 + 0.5 * distance * visible)
+def negative_weight(
+    found: Steadiness, thresholds: TemporalThresholds, rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return float64 (R,) in [0.5, 1]: how sure it is that hard negatives, ``rows`` int64 (R,), are false."""
+    distance = np.clip(1.0 - found.value[rows] / max(thresholds.steadiness_threshold, 1e-9), 0.0, 1.0)
+    return np.asarray(0.5 + 0.5 * distance * found.visible[rows])
+
+
+def columns_of(found: Steadiness) -> dict[str, NDArray[np.float64]]:
+    """Return what an answer tells of each detection's temporal evidence, float64 (N,) each."""
+    return {"support": found.support, "steadiness": found.value, "visible": found.visible}
 
 
 def verdict_table(
     evidence: Evidence,
     rule: str,
-    verdict: tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]],
+    verdict: NDArray[np.int8],
     weights: NDArray[np.float64],
-    found: Steadiness,
-    more: dict[str, NDArray[np.float64]] | None = None,
+    columns: Mapping[str, NDArray[np.float64]],
 ) -> MinedTable:
-    """Return the detections with a verdict (hard negative, pseudo-label, ignore) as a table."""
-    kind = first_kind(*zip(verdict, (NEGATIVE, PSEUDO, IGNORE), strict=True))
-    rows = np.flatnonzero(kind >= 0)
-    seen = {"support": found.support[rows], "steadiness": found.value[rows]}
-    seen["visible"] = found.visible[rows]
-    seen |= {name: column[rows] for name, column in (more or {}).items()}
-    given = np.where(kind[rows] == IGNORE, 0.0, weights[rows])
+    """Return the detections with a verdict, index into KINDS or -1 for none, as a table; all (N,)."""
+    rows = np.flatnonzero(verdict >= 0)
+    at = picks(rows, len(verdict))
+    kind = verdict[at]
+    given = np.where(kind == IGNORE, 0.0, weights[at])
+    seen = {name: column[at] for name, column in columns.items()}
     times_s = index_of(evidence).times_s
-    return detection_table(evidence.detections, rule, rows, kind[rows], given, seen, times_s)
+    return detection_table(evidence.detections, rule, rows, kind, given, seen, times_s, at)
 
 
 def mine_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> list[HardExample]:

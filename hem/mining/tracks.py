@@ -46,7 +46,7 @@ def tracks_of(evidence: Evidence, score_threshold: float, link_iou: float) -> Tr
         links = index.remembered("links", float(link_iou), linked, room=4)
         at = links.at_least(score_threshold)
         head = heads_of(links.first[at], links.second[at], len(found))
-        kept = (found.scores >= score_threshold) & index.distinct[found.frame_index]
+        kept = (found.scores >= score_threshold) & index.fresh
         begins = kept & (head == np.arange(len(found)))
         firsts = np.flatnonzero(begins)
         track = (np.cumsum(begins, dtype=head.dtype) - 1)[head]

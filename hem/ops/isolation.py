@@ -195,7 +195,7 @@ def overlaps_in_frame(
         own += low
         surer = scores[other] > scores[own]
         own, other = own[surer], other[surer]
-        common = paired_intersection(boxes_xyxy[own], boxes_xyxy[other])
+        common = paired_intersection(boxes_xyxy.take(own, axis=0), boxes_xyxy.take(other, axis=0))
         hit = common > 0
         found.append((own[hit], other[hit], common[hit]))
     own, other, common = (np.concatenate(column) for column in zip(*found, strict=True))
