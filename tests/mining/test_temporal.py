@@ -132,6 +132,13 @@ def test_very_sure_detections_are_admitted_on_strong_evidence(ncc, kind):
     assert kinds(evidence_of(weak), replace(LIMITS, max_score=1.0))[4, 0.99] is Kind.HARD_NEGATIVE
 
 
+def test_a_very_sure_detection_must_be_seen_in_every_frame_around_it():
+    hidden = np.array([0.9, 0.9, 0.1, 0.9, 0.9, 0.9])  # in the frame before it
+    half = replace(LIMITS, visible_share=0.5)
+    assert kinds(evidence_of([(4, HOME, 0.8)], ncc=hidden), half) == {(4, 0.8): Kind.HARD_NEGATIVE}
+    assert kinds(evidence_of([(4, HOME, 0.99)], ncc=hidden), half) == {(4, 0.99): Kind.IGNORE}
+
+
 def test_border_and_size_are_relative_to_the_box():
     near = (5.0, 20.0, 25.0, 40.0)  # a quarter of its side away from the border
     limits = replace(LIMITS, border=0.25)
