@@ -5,47 +5,75 @@ only those between the track ends of a setting.
 """
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.index import index_of
+from hem.mining.index import Groups, index_of
 from hem.ops.box_columns import BoxColumns
 from hem.ops.boxes import Boxes, paired_iou
-from hem.ops.isolation import any_of, expand_ranges, largest_of
+from hem.ops.isolation import any_of, expand_ranges, largest_of, parts_of
 from hem.structures.evidence import Evidence
 
 _MOST = 50_000  # pairs compared to know all of a video; with more, a setting's own are cheaper to find
+_MOST_AGAIN = 2_000_000  # pairs compared to know all once a second setting asks
+_MOST_KEPT = 50_000  # pairs kept of a video
+_TOGETHER = 50_000  # pairs compared at once: their temporaries must not grow with the video
+_ROWS = 4_096  # detections of which the overlaps are looked at together, for the same reason
 
 
-class _Explained:
-    """What lies over the ends ``before`` and ``after``, int64 (Q,) each, in the frames between them."""
+def _surest_over(evidence: Evidence, rows: NDArray[np.int64], iou_threshold: float) -> NDArray[np.float64]:
+    """Return float64 (R, 2 reach + 1): at reach + d the surest score over a row in any frame up to d on.
 
-    def __init__(self, evidence: Evidence, before: NDArray[np.int64], after: NDArray[np.int64]) -> None:
-        index, found = index_of(evidence), evidence.detections
-        reach = index.reach
-        width = 2 * reach + 1
+    Over it lies what overlaps its box by more than the threshold; -inf where nothing does.
+    """
+    index, scores = index_of(evidence), evidence.detections.scores
+    reach = index.reach
+    best = np.full((len(rows), 2 * reach + 1), -np.inf)
+    for low in range(0, len(rows), _ROWS):
+        some = rows[low : low + _ROWS]
+        pairs = index.pairs_of(some)
+        over = np.where(pairs.iou > iou_threshold, scores[pairs.second], -np.inf)
+        # by row and offset: rising, as the pairs are sorted
+        surest, at = Groups(pairs.first * (2 * reach + 1) + pairs.offset).largest(over)
+        best[low + np.searchsorted(some, pairs.first[at]), reach + pairs.offset[at]] = surest
+    for side in (best[:, reach:], best[:, reach::-1]):
+        np.maximum.accumulate(side, axis=1, out=side)
+    return best
+
+
+def explained(
+    evidence: Evidence,
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    iou_threshold: float,
+    complete: bool,
+) -> NDArray[np.float64]:
+    """Return float64 (Q,): the surest score between two detections over one of them, -inf if there is none.
+
+    From that score down the object was seen there, by a detection that overlaps an end by more than the
+    threshold, and the pair is no gap.
+
+    Args:
+        evidence: with the overlaps.
+        before, after: int64 (Q,), rows, at most ``reach`` frames apart.
+        iou_threshold: overlap.
+        complete: these are all pairs of the video, or a part of them: what lies over any detection is then
+            worked out once.
+    """
+    index, found = index_of(evidence), evidence.detections
+    inside = found.frame_index[after] - found.frame_index[before] - 1
+    if complete:
+        rows = np.arange(len(found))
+        over = index.remembered(
+            "over", iou_threshold, lambda: _surest_over(evidence, rows, iou_threshold), room=3
+        )
+    else:
         rows = np.flatnonzero(any_of(np.concatenate([before, after]), len(found)))
-        number = np.zeros(len(found), dtype=np.int64)
-        number[rows] = np.arange(len(rows))
-        middle = number * width + reach
-        pairs = index.pairs_of(rows)
-        cell = middle[pairs.first] + pairs.offset  # rising, as the pairs are sorted
-        self._start = np.flatnonzero(np.diff(cell, prepend=-1))
-        self._cell, self._shape, self._reach = cell[self._start], (len(rows), width), reach
-        self._iou, self._score = pairs.iou, found.scores[pairs.second]
-        inside = found.frame_index[after] - found.frame_index[before] - 1
-        self._ahead, self._back = middle[before] + inside, middle[after] - inside
-
-    def surest(self, iou_threshold: float) -> NDArray[np.float64]:
-        """Return float64 (Q,); see GapPairs.explained."""
-        best = np.full(self._shape, -np.inf)  # at reach + d: over the row in the frame d on, then within d
-        if len(self._start):
-            over = np.where(self._iou > iou_threshold, self._score, -np.inf)
-            best.ravel()[self._cell] = np.maximum.reduceat(over, self._start)
-        for side in (best[:, self._reach :], best[:, self._reach :: -1]):
-            np.maximum.accumulate(side, axis=1, out=side)
-        return np.maximum(best.ravel()[self._ahead], best.ravel()[self._back])
+        over = _surest_over(evidence, rows, iou_threshold)
+        before, after = np.searchsorted(rows, before), np.searchsorted(rows, after)
+    return np.maximum(over[before, index.reach + inside], over[after, index.reach - inside])
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +86,6 @@ class GapPairs:
         sizes: float64 (Q,), > 0, IoU of the two boxes moved onto one centre.
         worth: float64 (Q,), > 0, what the assignment gains by joining them.
         seen: what matching says between them.
-        over: what lies over them.
         complete: these are all pairs of the video.
     """
 
@@ -68,22 +95,15 @@ class GapPairs:
     sizes: NDArray[np.float64]
     worth: NDArray[np.float64]
     seen: "Between"
-    over: _Explained
     complete: bool
-
-    def explained(self, iou_threshold: float) -> NDArray[np.float64]:
-        """Return float64 (Q,): the surest score in the gap over one of its ends, -inf if there is none.
-
-        From that score down the object was seen there, by a detection that overlaps an end by more than
-        the threshold, and the pair is no gap.
-        """
-        return self.over.surest(iou_threshold)
 
 
 def gap_pairs(
     evidence: Evidence, befores: NDArray[np.int64], afters: NDArray[np.int64], max_gap: int
 ) -> GapPairs:
     """Return the pairs that may be gaps: all of a short video, else those of these detections.
+
+    Of a video in between they are all worked out when a second setting asks about other detections.
 
     Args:
         evidence: with detections down to every threshold that is asked.
@@ -92,20 +112,24 @@ def gap_pairs(
     """
     index, found, collected = index_of(evidence), evidence.detections, evidence.collected
 
-    def of_all() -> GapPairs | None:
-        useful = index.fresh & (found.scores >= collected.score_threshold[0])
-        rows = np.flatnonzero(useful)
+    def of_all(most: int) -> GapPairs | None:
+        if not index.keeps_pairs:
+            return None
+        rows = np.flatnonzero(index.fresh & (found.scores >= collected.score_threshold[0]))
         # counted by frames first: a long video has far more detections, and too many pairs anyway
         of_frame = np.bincount(found.frame_index[rows], minlength=found.n_frames)
-        if _within(of_frame, 2, collected.max_gap + 1) > _MOST:
+        if _within(of_frame, 2, collected.max_gap + 1) > most:
             return None
-        ranges = _ranges(evidence, rows, rows, collected.max_gap)
-        return _pairs(evidence, rows, rows, ranges, complete=True)
+        pairs = _candidates(evidence, rows, rows, collected.max_gap, complete=True)
+        return _pairs(evidence, *pairs, complete=True) if len(pairs[0]) <= _MOST_KEPT else None
 
-    known = index.remembered("gap pairs", (), of_all, room=1)
+    known = index.remembered("gap pairs", (), lambda: of_all(_MOST), room=1)
+    if known is None and index.asked_before("gap pairs"):
+        known = index.remembered("more gap pairs", (), lambda: of_all(_MOST_AGAIN), room=1)
     if known is not None:
         return known
-    return _pairs(evidence, befores, afters, _ranges(evidence, befores, afters, max_gap), complete=False)
+    pairs = _candidates(evidence, befores, afters, max_gap, complete=False)
+    return _pairs(evidence, *pairs, complete=False)
 
 
 def _within(of_frame: NDArray[np.int64], nearest: int, furthest: int) -> int:
@@ -116,48 +140,51 @@ def _within(of_frame: NDArray[np.int64], nearest: int, furthest: int) -> int:
     return int((of_frame * there).sum())
 
 
-_Ranges = tuple[NDArray[np.int64], NDArray[np.int64]]
+_Candidates = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
-def _ranges(
-    evidence: Evidence, befores: NDArray[np.int64], afters: NDArray[np.int64], max_gap: int
-) -> _Ranges:
-    """Return for each of ``befores`` where in ``afters`` those 2..max_gap + 1 frames on begin and end."""
-    frame = evidence.detections.frame_index
+def _candidates(
+    evidence: Evidence, befores: NDArray[np.int64], afters: NDArray[np.int64], max_gap: int, complete: bool
+) -> _Candidates:
+    """Return int64 (Q,) twice, rows of ``befores`` and ``afters`` that may be one object; and their sizes."""
+    index, found = index_of(evidence), evidence.detections
+    frame, kind = found.frame_index, index.kinds()
     start = np.searchsorted(frame[afters], frame[befores] + 2, side="left")
-    return start, np.searchsorted(frame[afters], frame[befores] + max_gap + 1, side="right")
+    end = np.searchsorted(frame[afters], frame[befores] + max_gap + 1, side="right")
+    kept = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
+    for low, high in pairwise(parts_of(end - start, _TOGETHER)):
+        owner, value = expand_ranges(start[low:high], end[low:high])
+        a, b = befores[low:high][owner], afters[value]
+        kin = np.flatnonzero(kind[a] == kind[b])
+        a, b = a[kin], b[kin]
+        near = _within_reach(found.boxes_xyxy, a, b, evidence.collected.box_margin)  # first: few pairs are
+        a, b = a[near], b[near]
+        # both ends reach whatever score is asked about: what is explained from there up, at the strictest
+        # overlap, is so at every threshold
+        strictest = explained(evidence, a, b, evidence.collected.iou_threshold[1], complete)
+        early, late = (found.boxes_xyxy.take(rows, axis=0) for rows in (a, b))  # quicker than indexing
+        sizes = paired_iou(_centred(early, late), late)
+        use = (strictest < np.minimum(found.scores[a], found.scores[b])) & (sizes > 0)
+        kept.append((a[use], b[use], sizes[use]))
+    a, b, sizes = (np.concatenate(column) for column in zip(*kept, strict=True))
+    return a, b, sizes
 
 
 def _pairs(
     evidence: Evidence,
-    befores: NDArray[np.int64],
-    afters: NDArray[np.int64],
-    ranges: _Ranges,
+    a: NDArray[np.int64],
+    b: NDArray[np.int64],
+    sizes: NDArray[np.float64],
     complete: bool,
 ) -> GapPairs:
-    index, found = index_of(evidence), evidence.detections
-    owner, value = expand_ranges(*ranges)
-    a, b = befores[owner], afters[value]
-    frame = found.frame_index
-    kind = index.kinds()
-    kin = np.flatnonzero(kind[a] == kind[b])
-    a, b = a[kin], b[kin]
-    near = _within_reach(found.boxes_xyxy, a, b, evidence.collected.box_margin)  # first: few pairs are
-    a, b = a[near], b[near]
-    # both ends reach whatever score is asked about: what is explained from there up, at the strictest
-    # overlap, is so at every threshold
-    strictest = _Explained(evidence, a, b).surest(evidence.collected.iou_threshold[1])
-    early, late = (found.boxes_xyxy.take(rows, axis=0) for rows in (a, b))  # quicker than indexing
-    sizes = paired_iou(_centred(early, late), late)
-    use = (strictest < np.minimum(found.scores[a], found.scores[b])) & (sizes > 0)
-    a, b, sizes = a[use], b[use], sizes[use]
+    frame = evidence.detections.frame_index
     span = frame[b] - frame[a]
     seen = between(evidence, a, b)
     total = np.bincount(seen.gap, weights=seen.agreement, minlength=len(a))
     mean = total / np.maximum(np.bincount(seen.gap, minlength=len(a)), 1)
     # short gaps that agree come first
     worth = 0.01 + mean + 0.1 / span
-    return GapPairs(a, b, span, sizes, worth, seen, _Explained(evidence, a, b), complete)
+    return GapPairs(a, b, span, sizes, worth, seen, complete)
 
 
 def _within_reach(

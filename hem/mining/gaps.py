@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.gap_pairs import Between, GapPairs, Inside, gap_pairs
+from hem.mining.gap_pairs import Between, GapPairs, Inside, explained, gap_pairs
 from hem.mining.index import index_of
 from hem.mining.table import IGNORE, POSITIVE, MinedTable, as_ignored, some_of
 from hem.mining.thresholds import TemporalThresholds
@@ -53,12 +53,9 @@ def find_gaps(evidence: Evidence, thresholds: TemporalThresholds) -> Gaps:
     good = any_of(lasts, count)[pairs.before] & any_of(firsts, count)[pairs.after]
     good &= (pairs.sizes >= t.agree_iou) & (pairs.span <= t.max_gap + 1)
     # a detection over the threshold that overlaps an end before the gap is over explains it
-    if pairs.complete:
-        overlap = float(t.iou_threshold)
-        explained = index.remembered("explained", overlap, lambda: pairs.explained(overlap), room=4)
-    else:
-        explained = pairs.explained(t.iou_threshold)
-    free = (explained < t.label_score) | np.isneginf(explained)  # where every score counts, too
+    asked = partial(explained, evidence, pairs.before, pairs.after, t.iou_threshold, pairs.complete)
+    over = index.remembered("explained", t.iou_threshold, asked, room=4) if pairs.complete else asked()
+    free = (over < t.label_score) | np.isneginf(over)  # where every score counts, too
     use = np.flatnonzero(good & free)
     use = use[np.argsort(tracks.of[pairs.before[use]], kind="stable")]  # ties fall to the earlier track
 

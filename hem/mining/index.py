@@ -129,6 +129,7 @@ class EvidenceIndex:
         self.order: NDArray[np.int64] = np.cumsum(self.distinct, dtype=np.int64)
         """int64 (F,): distinct frames up to and including this one."""
         self._kept: dict[str, OrderedDict[Hashable, object]] = {}
+        self._asked: set[str] = set()
         self.n_labels = int(evidence.detections.labels.max(initial=0))
 
     def remembered(self, what: str, key: Hashable, make: Callable[[], Made], *, room: int) -> Made:
@@ -143,6 +144,12 @@ class EvidenceIndex:
                 kept.popitem(last=False)
         kept.move_to_end(key)
         return kept[key]  # type: ignore[return-value]
+
+    def asked_before(self, what: str) -> bool:
+        """Return whether this was asked before: for a sweep more can be worked out at once than for one."""
+        before = what in self._asked
+        self._asked.add(what)
+        return before
 
     def count_at_least(self, score: float) -> int:
         """Return how many detections reach a score: equal for thresholds that admit the same ones."""
@@ -178,11 +185,10 @@ class EvidenceIndex:
         Of a short video all are kept, of a longer one those asked for are worked out anew: a video has
         more pairs than anything else.
         """
-        if len(self._detections) > MOST_KEPT:
+        if not self.keeps_pairs:
             return self._overlaps(rows)
-        kept = self._pairs
-        start, end = (np.searchsorted(kept.first, rows, side=side) for side in ("left", "right"))
-        _, at = expand_ranges(start, end)
+        kept, starts = self._pairs
+        _, at = expand_ranges(starts[rows], starts[rows + 1])
         return Pairs(kept.first[at], kept.second[at], kept.offset[at], kept.iou[at])
 
     def _overlaps(self, rows: NDArray[np.int64]) -> Pairs:
@@ -191,9 +197,17 @@ class EvidenceIndex:
             rows, found.frame_index, self.frame_starts, found.boxes_xyxy, self._kin, self.reach
         )
 
+    @property
+    def keeps_pairs(self) -> bool:
+        """Whether the video is short enough for all its overlaps to be kept for the next setting."""
+        return len(self._detections) <= MOST_KEPT
+
     @cached_property
-    def _pairs(self) -> Pairs:
-        return self._overlaps(np.arange(len(self._detections)))
+    def _pairs(self) -> tuple[Pairs, NDArray[np.int64]]:
+        """All overlaps, and int64 (N + 1,), where those of each detection begin."""
+        count = len(self._detections)
+        pairs = self._overlaps(np.arange(count))
+        return pairs, np.searchsorted(pairs.first, np.arange(count + 1, dtype=pairs.first.dtype))
 
     def kinds(self) -> NDArray[np.int64]:
         """int64 (N,): one number for class and shot."""

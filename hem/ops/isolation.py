@@ -63,7 +63,7 @@ def overlapping_pairs(
     columns: tuple[list[NDArray], ...] = ([], [], [], [])
     boxes = BoxColumns(boxes_xyxy, inclusive=inclusive)
     waiting = _NOTHING  # pairs found from their earlier end, whose later end begins a part to come
-    for low, high in pairwise(_parts(most, _MOST_STORED)):
+    for low, high in pairwise(parts_of(most, _MOST_STORED)):
         found = _pairs_from(low, high, frame_index, boxes, labels, reach)
         pairs = [np.concatenate(column) for column in zip(waiting, *found, strict=True)]
         here = pairs[0] < high
@@ -88,7 +88,7 @@ _MOST_STORED = 20_000  # pairs compared at once: their temporaries must not grow
 _NOTHING: tuple[NDArray, ...] = (*(np.zeros(0, dtype=np.int64) for _ in range(3)), np.zeros(0))
 
 
-def _parts(counts: NDArray[np.int64], most: int) -> list[int]:
+def parts_of(counts: NDArray[np.int64], most: int) -> list[int]:
     """Return the borders of runs of rows whose counts add up to about ``most`` or less each."""
     part = np.cumsum(counts) // most
     return [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(counts)]
@@ -135,7 +135,7 @@ def overlaps_of(
     low = frame_starts[np.maximum(frame_index[rows] - reach, 0)]
     high = frame_starts[np.minimum(frame_index[rows] + reach + 1, last)]
     columns: tuple[list[NDArray], ...] = ([], [], [], [])
-    for begin, end in pairwise(_parts(high - low, _MOST_STORED)):
+    for begin, end in pairwise(parts_of(high - low, _MOST_STORED)):
         owner, second = expand_ranges(low[begin:end], high[begin:end])
         first = rows[begin:end][owner]
         kin = np.flatnonzero(labels[first] == labels[second])
@@ -190,7 +190,7 @@ def overlaps_in_frame(
     start = np.searchsorted(frame_index, frame_index, side="left")
     end = np.searchsorted(frame_index, frame_index, side="right")
     found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
-    for low, high in pairwise(_parts(end - start, _MOST_STORED)):
+    for low, high in pairwise(parts_of(end - start, _MOST_STORED)):
         own, other = expand_ranges(start[low:high], end[low:high])
         own += low
         surer = scores[other] > scores[own]
