@@ -176,7 +176,7 @@ def test_answers_do_not_depend_on_what_was_asked_before(make_clip):
 def test_a_sweep_over_one_evidence_answers_each_setting_as_a_cold_start_does(
     make_clip, monkeypatch, rule, draw, most, kept, known
 ):
-    """Whether a video's gaps and overlaps are worked out once, once a second setting asks, or for each setting
+    """Whether a video's gaps and overlaps are worked out once, or once a second setting asks, or for each one
     and a part at a time."""
     monkeypatch.setattr("hem.mining.gap_pairs._MOST", most)
     monkeypatch.setattr("hem.mining.index.MOST_KEPT", kept)
