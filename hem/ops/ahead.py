@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -72,10 +73,7 @@ def asked_ahead(
             yield batch, ask(batch.frames)
         return
     waiting: tuple[FrameBatch, Callable[[], list[Detections]]] | None = None
-    for batch in batches:
-        coming = batch, begin(batch.frames)
+    for coming in chain(((batch, begin(batch.frames)) for batch in batches), [None]):
         if waiting is not None:
             yield waiting[0], waiting[1]()
         waiting = coming
-    if waiting is not None:
-        yield waiting[0], waiting[1]()
