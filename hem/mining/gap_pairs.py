@@ -1,7 +1,7 @@
 """Pairs of detections that may be the ends of a gap, and what matching says between them.
 
-No threshold changes any of it. Of a video with few such pairs all are worked out once; of a longer one,
-only those between the track ends of a setting.
+No threshold changes any of it. Of a video with few such pairs all are worked out once, of one with more when
+a second setting asks; of a long one, only those between the track ends of a setting.
 """
 
 from dataclasses import dataclass, fields
@@ -101,9 +101,7 @@ class GapPairs:
 def gap_pairs(
     evidence: Evidence, befores: NDArray[np.int64], afters: NDArray[np.int64], max_gap: int
 ) -> GapPairs:
-    """Return the pairs that may be gaps: all of a short video, else those of these detections.
-
-    Of a video in between they are all worked out when a second setting asks about other detections.
+    """Return the pairs that may be gaps: all of the video, or those of these detections.
 
     Args:
         evidence: with detections down to every threshold that is asked.
