@@ -1,7 +1,7 @@
 """Pairs of detections that may be the ends of a gap, and what matching says between them.
 
-No threshold changes any of it. Of a video with few such pairs all are worked out once, of one with more when
-a second setting asks; of a long one, only those between the track ends of a setting.
+No threshold changes any of it. The first setting asked about has only those between its own track ends worked
+out; when a second one asks, all of the video are, unless there are too many.
 """
 
 from dataclasses import dataclass, fields
@@ -16,8 +16,7 @@ from hem.ops.boxes import Boxes, paired_iou
 from hem.ops.isolation import any_of, expand_ranges, largest_of, parts_of
 from hem.structures.evidence import Evidence
 
-_MOST = 50_000  # pairs compared to know all of a video; with more, a setting's own are cheaper to find
-_MOST_AGAIN = 2_000_000  # pairs compared to know all once a second setting asks
+_MOST = 2_000_000  # pairs compared to know all of a video; with more, a setting's own are cheaper to find
 _MOST_KEPT = 50_000  # pairs kept of a video
 _TOGETHER = 50_000  # pairs compared at once: their temporaries must not grow with the video
 _ROWS = 4_096  # detections of which the overlaps are looked at together, for the same reason
@@ -110,22 +109,21 @@ def gap_pairs(
     """
     index, found, collected = index_of(evidence), evidence.detections, evidence.collected
 
-    def of_all(most: int) -> GapPairs | None:
+    def of_all() -> GapPairs | None:
         if not index.keeps_pairs:
             return None
         rows = np.flatnonzero(index.fresh & (found.scores >= collected.score_threshold[0]))
         # counted by frames first: a long video has far more detections, and too many pairs anyway
         of_frame = np.bincount(found.frame_index[rows], minlength=found.n_frames)
-        if _within(of_frame, 2, collected.max_gap + 1) > most:
+        if _within(of_frame, 2, collected.max_gap + 1) > _MOST:
             return None
         pairs = _candidates(evidence, rows, rows, collected.max_gap, complete=True)
         return _pairs(evidence, *pairs, complete=True) if len(pairs[0]) <= _MOST_KEPT else None
 
-    known = index.remembered("gap pairs", (), lambda: of_all(_MOST), room=1)
-    if known is None and index.asked_before("gap pairs"):
-        known = index.remembered("more gap pairs", (), lambda: of_all(_MOST_AGAIN), room=1)
-    if known is not None:
-        return known
+    if index.asked_before("gap pairs"):
+        known = index.remembered("gap pairs", (), of_all, room=1)
+        if known is not None:
+            return known
     pairs = _candidates(evidence, befores, afters, max_gap, complete=False)
     return _pairs(evidence, *pairs, complete=False)
 
