@@ -174,7 +174,7 @@ def test_answers_do_not_depend_on_what_was_asked_before(make_clip):
 def test_a_sweep_over_one_evidence_answers_each_setting_as_a_cold_start_does(
     make_clip, monkeypatch, rule, draw, most
 ):
-    """Whether a video's gaps and overlaps are worked out once, or for each setting; always a part at a time."""
+    """Whether a video's gaps and overlaps are worked out once or for each setting; always part by part."""
     monkeypatch.setattr("hem.mining.gap_pairs._MOST", most)
     monkeypatch.setattr("hem.mining.index.MOST_KEPT", most)
     for part in ("temporal._ROWS", "gap_pairs._ROWS", "gap_pairs._TOGETHER"):
