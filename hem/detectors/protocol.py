@@ -39,6 +39,8 @@ class Detector(nn.Module):
         family: ``faster_rcnn``, ``retinanet``, ``fcos``, ``ssd`` or ``detr``.
         score_range: lowest and highest score it can give.
         doubles: whether a lone frame is asked about twice over, so that its answer rounds as in a batch.
+        alone: whether a CPU is asked about each frame by itself, because what an image gives depends on those
+            beside it otherwise.
         shared: whether several threads may ask at once; in eval mode, that is.
         settings: the keyword arguments it was built from; JSON-like.
     """
@@ -46,6 +48,7 @@ class Detector(nn.Module):
     family: ClassVar[str] = ""
     score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     doubles: bool = True
+    alone: bool = False
     shared: bool = True
     net: Any
 
@@ -142,6 +145,8 @@ class Detector(nn.Module):
         Convolutions of one image take another path than those of two or more, which all round alike:
         without the copy, the last frame of a video would depend on the size of the batches.
         """
+        if frames and self.alone and self.device.type == "cpu":
+            return [found for image in images for found in self.predict([image])]
         if len(images) == 1 and frames and self.doubles:
             return self.predict(images * 2)[:1]
         return self.predict(images)

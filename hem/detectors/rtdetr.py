@@ -65,6 +65,7 @@ class RTDETR(Detector):
     """
 
     family = "detr"
+    alone = True  # the ends of SiLU and sigmoid round otherwise where a processor takes 16 numbers at once
     mean: Tensor
     std: Tensor
 
