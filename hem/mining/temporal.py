@@ -250,6 +250,7 @@ def decide(
     candidate = np.flatnonzero(confident & ~found.steady & roomy(evidence, thresholds))
     very, limit = scores[candidate] >= thresholds.max_score, thresholds.steadiness_threshold
     false = found.value[candidate] < np.where(very, thresholds.strong_factor * limit, limit)
+    # candidates were all asked about: nothing here is NaN
     false &= found.visible[candidate] >= np.where(very, 1.0, thresholds.visible_share)
     negative = any_of(candidate[false], len(scores))
     sure = confident & (scores >= thresholds.label_score)
