@@ -244,9 +244,10 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     - below label_threshold: hard positive if the response is high and it lies on a sure track;
     - else ignore.
     With ``static_share`` a detection whose place is occupied through the video (see hem.mining.static), and
-    with ``still_change`` one whose picture does not change, is taken for a low response, and is no positive
-    in any frame; where the pass asked about no frame at all, it is a hard negative if it is confident.
-    What lies at the place of such an unchanged one is no positive either.
+    with ``still_change`` one whose picture does not change, there nor in most other frames, is taken for a
+    low response, and is no positive in any frame; where the pass asked about no frame at all, it is a hard
+    negative if it is confident. What does not change in its own frame alone, and what lies at the place of
+    such an unchanged one, is no positive either.
     Elsewhere the temporal rule decides, but if the pass asked about other frames, its hard negatives
     are ignored with ``needs_answer``, and its labels and filled gaps with ``labels_need_answer``.
     Gaps filled by matching come on top, unless a detection in them was judged already; between detections

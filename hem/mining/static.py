@@ -5,6 +5,8 @@ place for as long as the video lasts. It neither flickers nor gives way under di
 around it changes. What a moving class of objects does not do is to fill one place for that long.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,14 +28,14 @@ def background(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return bool (N,) twice: taken for background that never moves, and no label for that reason.
 
-    The second holds the first, and what is ``at_unchanged`` besides.
+    The second holds the first, and what is ``unchanged`` or ``at_unchanged`` besides.
 
     Raises:
         HemError: as ``unchanged``.
     """
-    taken = stays(evidence, thresholds.static_share, thresholds.static_s)
-    taken = taken | unchanged(evidence, thresholds.still_change)
-    return taken, taken | at_unchanged(evidence, thresholds.still_change)
+    below = thresholds.still_change
+    taken = stays(evidence, thresholds.static_share, thresholds.static_s) | keeps_still(evidence, below)
+    return taken, taken | unchanged(evidence, below) | at_unchanged(evidence, below)
 
 
 def stays(evidence: Evidence, share: float, away_s: float) -> NDArray[np.bool_]:
@@ -59,6 +61,23 @@ def unchanged(evidence: Evidence, below: float) -> NDArray[np.bool_]:
     return np.asarray(evidence.change < below)  # NaN, unknown, is not below
 
 
+def keeps_still(evidence: Evidence, below: float) -> NDArray[np.bool_]:
+    """Return bool (N,): ``unchanged``, and so is its place in the other frames, as far as is known.
+
+    Who stands for a while may be unchanged in a few frames and sways in the rest. So of the detections of
+    its class that lie at its place in other frames of the shot, among the frames that ``occupancy`` looks
+    at, no more change than do not; those of which it is unknown do not count.
+
+    Raises:
+        HemError: as ``unchanged``.
+    """
+    still = unchanged(evidence, below)
+    if not still.any():
+        return still
+    place = _place(evidence, below)
+    return np.asarray(still & (place.changed <= place.unchanged))
+
+
 def at_unchanged(evidence: Evidence, below: float) -> NDArray[np.bool_]:
     """Return bool (N,): the place of one that is ``unchanged`` in other frames, whatever changes here.
 
@@ -72,20 +91,39 @@ def at_unchanged(evidence: Evidence, below: float) -> NDArray[np.bool_]:
     still = unchanged(evidence, below)
     if not still.any():
         return still
-    return index_of(evidence).remembered("at unchanged", below, lambda: _at(evidence, still), room=1)
+    place = _place(evidence, below)
+    return np.asarray((place.unchanged >= STILL_THERE) & (2 * place.unchanged >= place.found))
 
 
-def _at(evidence: Evidence, still: NDArray[np.bool_]) -> NDArray[np.bool_]:
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """What lies at each detection's place in other frames, int64 (N,): in how many something of its class
+    does, in how many of them that is unchanged, and in how many it is known to change."""
+
+    found: NDArray[np.int64]
+    unchanged: NDArray[np.int64]
+    changed: NDArray[np.int64]
+
+
+def _place(evidence: Evidence, below: float) -> _Place:
+    return index_of(evidence).remembered("place", below, lambda: _looked_at(evidence, below), room=1)
+
+
+def _looked_at(evidence: Evidence, below: float) -> _Place:
     index, found = index_of(evidence), evidence.detections
+    assert evidence.change is not None
+    still, moving = evidence.change < below, evidence.change >= below  # NaN is neither
     sampled, _ = _sampled(index.times_s, np.flatnonzero(index.distinct))
-    there, still_there = np.zeros(len(found), dtype=np.int64), np.zeros(len(found), dtype=np.int64)
-    shot = index.shot[found.frame_index]
+    count, shot = len(found), index.shot[found.frame_index]
+    there, unchanged_there, changed_there = (np.zeros(count, dtype=np.int64) for _ in range(3))
     for frame in sampled.tolist():
         rows = np.flatnonzero((shot == index.shot[frame]) & (found.frame_index != frame))
         own, other = _same_place(evidence, rows, frame)
-        there += any_of(own, len(found))
-        still_there += any_of(own[still[other]], len(found))
-    return (still_there >= STILL_THERE) & (2 * still_there >= there)
+        same = any_of(own[still[other]], count)
+        there += any_of(own, count)
+        unchanged_there += same
+        changed_there += any_of(own[moving[other]], count) & ~same
+    return _Place(there, unchanged_there, changed_there)
 
 
 def occupancy(evidence: Evidence, away_s: float) -> NDArray[np.float64]:

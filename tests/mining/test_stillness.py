@@ -11,7 +11,7 @@ from hem.artifacts.evidence import load_evidence, save_evidence
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
 from hem.mining.run import query
-from hem.mining.static import at_unchanged
+from hem.mining.static import at_unchanged, background, keeps_still
 from hem.mining.stillness import LEVELS, LONG_SIDE, REACH, SAMPLES, StillnessMeter
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
 from hem.structures import FrameBatch, Kind, VideoDetections, VideoInfo
@@ -288,6 +288,47 @@ def test_another_class_or_shot_at_the_place_says_nothing():
     assert not at_unchanged(other, 0.1)[-1] and at_unchanged(evidence, 0.1)[-1]
     cut = np.arange(7) == 6
     assert not at_unchanged(replace(evidence, cut_before=cut), 0.1)[-1]
+
+
+def test_who_stands_for_a_while_and_sways_in_most_frames_is_no_background_and_no_label_then():
+    change = [0.05] * 5 + [0.5] * 7 + [0.05]
+    boxes = [POST] * 12 + [ELSEWHERE]
+    evidence = places(change, boxes)
+    alone = [False] * 12 + [True]  # nothing else was ever found at the last one's place
+    assert keeps_still(evidence, 0.1).tolist() == alone
+    taken, no_label = background(evidence, ElicitedThresholds(still_change=0.1))
+    assert taken.tolist() == alone
+    assert no_label.tolist() == [True] * 5 + [False] * 7 + [True]
+
+
+def test_a_place_keeps_still_while_no_more_frames_change_than_do_not():
+    even = places([0.05] * 6 + [0.5] * 5, [POST] * 11)  # of the others of a still one 5 and 5
+    assert keeps_still(even, 0.1).tolist() == [True] * 6 + [False] * 5
+    assert not keeps_still(places([0.05] * 5 + [0.5] * 5, [POST] * 10), 0.1).any()  # 4 and 5
+    unknown = places([0.05] * 2 + [np.nan] * 5, [POST] * 7)
+    assert keeps_still(unknown, 0.1).tolist() == [True] * 2 + [False] * 5
+    assert not keeps_still(even, 0.0).any()
+
+
+def test_a_frame_with_a_still_box_and_a_swaying_one_at_the_place_counts_as_still():
+    boxes = [POST] * 4
+    evidence = places([0.05, 0.05, 0.5, 0.5], boxes)
+    evidence = replace(
+        evidence,
+        detections=replace(evidence.detections, frame_index=np.array([0, 1, 1, 2])),
+    )
+    assert keeps_still(evidence, 0.1).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("elsewhere", ["class", "shot"])
+def test_what_sways_in_another_class_or_shot_says_nothing_of_a_place(elsewhere):
+    evidence = places([0.05] + [0.5] * 3, [POST] * 4)
+    assert not keeps_still(evidence, 0.1).any()
+    if elsewhere == "class":
+        evidence = replace(evidence, detections=replace(evidence.detections, labels=np.array([1, 2, 2, 2])))
+    else:
+        evidence = replace(evidence, cut_before=np.arange(4) == 1)
+    assert keeps_still(evidence, 0.1).tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize("start_s", [0.13, 7.77, 3600.05])
