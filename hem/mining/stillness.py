@@ -1,8 +1,8 @@
 """How much of the picture at a detection's place changes in the seconds around it, measured in the pass.
 
 A false alarm on a background that a fixed camera shows does not flicker and survives disturbance, but
-its pixels stay what they were. People and animals never do that: who stands still still sways. So this
-tells a potted tree from a man before a shop window, which their boxes alone do not.
+its pixels stay what they were. People and animals never do that for long: who stands still still sways.
+So this tells a potted tree from a man before a shop window, which their boxes alone do not.
 """
 
 import math
