@@ -71,11 +71,8 @@ def keeps_still(evidence: Evidence, below: float) -> NDArray[np.bool_]:
     Raises:
         HemError: as ``unchanged``.
     """
-    still = unchanged(evidence, below)
-    if not still.any():
-        return still
     place = _place(evidence, below)
-    return np.asarray(still & (place.changed <= place.unchanged))
+    return np.asarray(place.still & (place.changed <= place.unchanged))
 
 
 def at_unchanged(evidence: Evidence, below: float) -> NDArray[np.bool_]:
@@ -88,31 +85,33 @@ def at_unchanged(evidence: Evidence, below: float) -> NDArray[np.bool_]:
     Raises:
         HemError: as ``unchanged``.
     """
-    still = unchanged(evidence, below)
-    if not still.any():
-        return still
     place = _place(evidence, below)
     return np.asarray((place.unchanged >= STILL_THERE) & (2 * place.unchanged >= place.found))
 
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """What lies at each detection's place in other frames, int64 (N,): in how many something of its class
-    does, in how many of them that is unchanged, and in how many it is known to change."""
+    """What lies at each detection's place in other frames: bool (N,), it is itself ``unchanged``; and int64
+    (N,), in how many frames something of its class does, in how many of them that is unchanged, and in how
+    many it is known to change. The counts are 0 in a video that holds nothing unchanged."""
 
+    still: NDArray[np.bool_]
     found: NDArray[np.int64]
     unchanged: NDArray[np.int64]
     changed: NDArray[np.int64]
 
 
 def _place(evidence: Evidence, below: float) -> _Place:
-    return index_of(evidence).remembered("place", below, lambda: _looked_at(evidence, below), room=1)
+    still = unchanged(evidence, below)
+    if not still.any():
+        return _Place(still, *(np.zeros(len(still), dtype=np.int64),) * 3)
+    return index_of(evidence).remembered("place", below, lambda: _looked_at(evidence, still), room=1)
 
 
-def _looked_at(evidence: Evidence, below: float) -> _Place:
+def _looked_at(evidence: Evidence, still: NDArray[np.bool_]) -> _Place:
     index, found = index_of(evidence), evidence.detections
     assert evidence.change is not None
-    still, moving = evidence.change < below, evidence.change >= below  # NaN is neither
+    moving = ~still & ~np.isnan(evidence.change)
     sampled, _ = _sampled(index.times_s, np.flatnonzero(index.distinct))
     count, shot = len(found), index.shot[found.frame_index]
     there, unchanged_there, changed_there = (np.zeros(count, dtype=np.int64) for _ in range(3))
@@ -123,7 +122,7 @@ def _looked_at(evidence: Evidence, below: float) -> _Place:
         there += any_of(own, count)
         unchanged_there += same
         changed_there += any_of(own[moving[other]], count) & ~same
-    return _Place(there, unchanged_there, changed_there)
+    return _Place(still, there, unchanged_there, changed_there)
 
 
 def occupancy(evidence: Evidence, away_s: float) -> NDArray[np.float64]:

@@ -155,9 +155,9 @@ class ElicitedThresholds:
         static_s: seconds away from which static_share counts. Higher: only what stays longer, in longer
             videos. Range: > 0 s.
         still_change: `hem` alone: a detection where a smaller share of the picture changes in the seconds
-            around it (see hem.mining.stillness) is no label, and taken for background likewise where the
-            other frames with a detection at its place say so too, more than say otherwise; 0 takes none,
-            above 0 needs evidence collected with ``collect.still_s``. For classes that move, seen by a
+            around it (see hem.mining.stillness) is no label, and taken for background likewise where no
+            more of the other frames with a detection at its place say otherwise than say so too; 0 takes
+            none, above 0 needs evidence collected with ``collect.still_s``. For classes that move, seen by a
             camera that does not; never for parked cars. Works in videos of a few seconds, and leaves a
             person who stands still alone. Higher: more of what hardly moves. Range: 0..1.
         refine_boxes: positives get the mean of the detection's box and those that answered for it, by
