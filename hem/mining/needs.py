@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.mining.paper import eligible
+from hem.mining.paper import eligible, has_template
 from hem.ops.boxes import Boxes
 from hem.ops.isolation import any_of, overlapping_pairs, smallest_of
 from hem.structures.evidence import CollectSettings
@@ -46,6 +46,7 @@ def pixel_reach(stretch: Stretch, video: VideoInfo, settings: CollectSettings) -
     low, high = settings.paper_score_threshold
     candidate = stretch.scores >= low
     candidate &= eligible(stretch.boxes_xyxy, video, settings.paper_min_area, settings.paper_border_margin)
+    candidate &= has_template(stretch.boxes_xyxy)
     exists = np.flatnonzero(stretch.scores >= low)
     pairs = overlapping_pairs(
         stretch.frame_index[exists],

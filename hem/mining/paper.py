@@ -92,14 +92,22 @@ class PaperWork:
 def eligible(
     boxes_xyxy: NDArray[np.float64], video: VideoInfo, min_area: float, border_margin: float
 ) -> NDArray[np.bool_]:
-    """Return bool (N,): large enough, away from the border, and with a template of one pixel or more."""
+    """Return bool (N,): large enough and away from the border."""
     left, top, right, bottom = boxes_xyxy.T
     border = border_margin
     inside = (left >= border) & (top >= border)
     inside &= (right < video.width - border) & (bottom < video.height - border)
+    return np.asarray(inside & (area_inclusive(boxes_xyxy) >= min_area))
+
+
+def has_template(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return bool (N,): at least one pixel to be looked for.
+
+    A thinner box is isolated where no frame around it holds a detection, since nothing is looked for
+    there, and nowhere else.
+    """
     whole = boxes_xyxy.astype(np.int64)
-    pixels = (whole[:, 2] > whole[:, 0]) & (whole[:, 3] > whole[:, 1])
-    return np.asarray(inside & (area_inclusive(boxes_xyxy) >= min_area) & pixels)
+    return np.asarray((whole[:, 2] > whole[:, 0]) & (whole[:, 3] > whole[:, 1]))
 
 
 def paper_work(
@@ -151,6 +159,7 @@ class PaperJudge:
         self._labels = detections.labels[work.kept]
         self._boxes = detections.boxes_xyxy[work.kept]
         self._n_frames = work.n_frames
+        self._matchable = has_template(detections.boxes_xyxy)
         self._start = np.searchsorted(self._frame, np.arange(detections.n_frames + 1)).tolist()
 
     @cached_property
@@ -161,7 +170,7 @@ class PaperJudge:
         detections; every other frame need not even be converted to grey.
         """
         needed = np.zeros(self.detections.n_frames, dtype=np.bool_)
-        for row in self.work.undecided.tolist():
+        for row in self.work.undecided[self._matchable[self.work.undecided]].tolist():
             earlier, later = self._around(row).offsets()
             if earlier or later:
                 needed[int(self.detections.frame_index[row]) + np.array([0, *earlier, *later])] = True
@@ -174,6 +183,8 @@ class PaperJudge:
         a neighbour would explain the candidate. Where ``shows`` knows both, all places need not be searched.
         """
         around = self._around(row)
+        if not self._matchable[row]:
+            return not any(around.offsets())
         whole = self.detections.boxes_xyxy[row].astype(np.int64)
         places = overlapping_places(around.boxes_xyxy, whole[2:] - whole[:2], self.thresholds.iou_threshold)
         return all(self._side_isolated(row, side, around, places, match, shows) for side in around.offsets())

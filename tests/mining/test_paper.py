@@ -12,7 +12,7 @@ import torch
 
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
-from hem.mining.paper import PaperJudge, PaperThresholds, mine_paper, paper_work, query_paper
+from hem.mining.paper import PaperJudge, PaperThresholds, has_template, mine_paper, paper_work, query_paper
 from hem.mining.sources import read_authors_text
 from hem.mining.stream import stream_paper
 from hem.structures import FrameBatch, Kind, VideoDetections, VideoInfo
@@ -110,6 +110,9 @@ def literal(frames, found, s):
                         other = t + sign * step
                         if not 0 <= other < n or not boxes[other]:
                             continue
+                        if not template.size:
+                            isolated = False
+                            break
                         region = greys[other][y0 : y1 + 1, x0 : x1 + 1]
                         scores = cv2.matchTemplate(region, template, cv2.TM_CCOEFF_NORMED)
                         at = int(scores.argmax())
@@ -186,6 +189,54 @@ def test_stream_and_evidence_equal_the_literal_reading(seed):
         assert negatives(answered) == expected
         assert [e.example_id for e in streamed.examples()] == [e.example_id for e in answered.examples()]
     assert total > 0  # otherwise nothing was compared
+
+
+def thinned(rng, found):
+    """A third of the boxes without a whole pixel across or down, and a detection in few of the frames."""
+    kept = np.flatnonzero(rng.random(found.n_frames)[found.frame_index] < 0.4)
+    boxes = found.boxes_xyxy[kept]
+    for row in np.flatnonzero(rng.random(len(kept)) < 0.4).tolist():
+        side = int(rng.integers(2))
+        boxes[row, side] = np.floor(boxes[row, side]) + rng.choice([0.0, 0.1])
+        boxes[row, 2 + side] = np.floor(boxes[row, side]) + rng.choice([0.1, 0.4, 0.9, 1.0])
+    columns = {name: getattr(found, name)[kept] for name in ("frame_index", "scores", "labels")}
+    return replace(found, boxes_xyxy=boxes, **columns)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_boxes_thinner_than_a_pixel_equal_the_literal_reading(seed):
+    rng = np.random.default_rng(50 + seed)
+    frames, places = make_video(rng, n_frames=24)
+    alone = met = 0
+    for _ in range(8):
+        found = thinned(rng, make_detections(rng, places, labels=2))
+        evidence = collect_evidence(batches(found, frames), found, settings=COLLECT)
+        settings = replace(random_settings(rng), max_score=2.0, window=int(rng.integers(1, 4)), min_area=0.0)
+        expected = literal(frames, found, settings)
+        assert negatives(stream_paper(PaperJudge(found, settings), reader(frames))) == expected
+        assert negatives(query_paper(evidence, settings)) == expected
+        judge = PaperJudge(found, settings)
+        empty = {row for row in judge.work.undecided.tolist() if not has_template(found.boxes_xyxy)[row]}
+        alone, met = alone + len(empty & expected), met + len(empty - expected)
+    assert alone and met  # both ways out were taken
+
+
+@pytest.mark.parametrize(("others", "negative"), [((), True), ((13,), False), ((16,), True)])
+def test_without_a_pixel_to_look_for_only_frames_without_detections_leave_it_isolated(others, negative):
+    found = one_box(box=(60.0, 60.0, 60.4, 99.0))
+    far = [[150.0, 60.0, 199.0, 99.0]] * len(others)
+    boxes = np.array([[60.0, 60.0, 60.4, 99.0], *far])
+    found = replace(
+        found,
+        frame_index=np.array([10, *others]),
+        boxes_xyxy=boxes,
+        scores=np.array([0.9, *[2.0] * len(others)]),  # no candidates of their own
+        labels=np.ones(len(boxes), dtype=np.int64),
+    )
+    settings = PaperThresholds(min_area=0.0, max_score=2.0, ncc_threshold=-1.0)
+    judge = PaperJudge(found, settings)
+    assert not judge.frames_needed.any()
+    assert (0 in negatives(stream_paper(judge, lambda wanted: iter(())))) is negative
 
 
 def test_threads_and_batches_do_not_change_the_result():
