@@ -95,8 +95,8 @@ def mine_videos(
             `paper` is asked of given detections and ``collect.search_margin`` is None, only its answer
             is worked out, which is the fastest way, and the evidence kept holds the detections without
             appearance; with ``search_margin`` it answers other `paper` settings too.
-        verdicts: of reviews (files, or directories that were reviewed) to honour, besides the verdicts
-            and removals in ``output_dir`` itself; see hem.ops.rulings.
+        verdicts: directories of runs whose verdicts and removals to honour besides those in ``output_dir``
+            itself, or files of them; see hem.artifacts.rulings.load_rulings and hem.ops.rulings.
         calibration: what the detector's scores are worth, for presets with score_scale=calibrated: a run's
             ``calibration.json``, or what hem.training.calibration.save_scale wrote.
 

@@ -209,7 +209,7 @@ class TrainConfig(Strict):
     objective_yield: int = Field(100, ge=1, description="surest examples that purity_at_yield counts")
     checkpoint: str | None = Field(None, description="start from these weights, without a baseline")
     verdicts: str | list[str] | None = Field(
-        None, description="verdict files, or reviewed run directories, to honour besides the run's own"
+        None, description="runs whose verdicts and removals to honour besides the own; or files of them"
     )
     detector: Node
     data: Node
@@ -254,7 +254,7 @@ class MineConfig(Strict):
     keep_frames: bool = Field(False, description="write the mined frames as a replay round")
     seed: int = Field(0, ge=0, description="of random baselines")
     verdicts: str | list[str] | None = Field(
-        None, description="verdict files, or reviewed run directories, to honour besides the run's own"
+        None, description="runs whose verdicts and removals to honour besides the own; or files of them"
     )
     video: VideoConfig
     mining: Node

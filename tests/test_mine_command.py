@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from hem import export, mine
-from hem.artifacts import read_json, save_detections
+from hem.artifacts import load_examples, read_json, save_detections
+from hem.cli import main as cli
 from hem.mining.sources import read_detections
+from hem.replay.stored import EXAMPLES
+from hem.structures import Kind
 from hem.video.manifest import probe
 from hem.video.writer import write_video
 
@@ -151,6 +154,19 @@ def test_paper_is_not_asked_below_what_the_detections_hold(world, run):
     status, said = run(*source, "mining.score_threshold=0.6")
     assert status == 2 and "found.parquet says it holds nothing below 0.7" in said
     assert run(*source, "mining.score_threshold=0.7")[0] == 0
+
+
+def test_removals_of_a_run_that_nobody_reviewed_are_honoured_elsewhere(world, run):
+    assert run(*given(world))[0] == 0
+    mined, _ = load_examples(world / "out" / EXAMPLES)
+    (flicker,) = [one for one in mined if one.kind is Kind.HARD_NEGATIVE]
+    status, said = run(*given(world), f"verdicts={world / 'out'}", output="other")
+    assert status == 2 and f"{world / 'out'} holds neither" in said  # nothing was decided there yet
+    cli(["drop", flicker.example_id, f"run_dir={world / 'out'}", "reason=an object", "who=me"])
+    assert run(*given(world), f"verdicts={world / 'out'}", output="other")[0] == 0
+    again, _ = load_examples(world / "other" / EXAMPLES)
+    (same,) = [one for one in again if one.frame_index == 12 and one.box_xyxy == flicker.box_xyxy]
+    assert same.kind is Kind.IGNORE
 
 
 def test_two_files_with_a_videos_detections_are_refused(world, run):

@@ -218,18 +218,45 @@ def _drop(entry: Mapping[str, Any]) -> Drop:
     return Drop(**{**entry, **lists, "places": places})
 
 
-def gather_rulings(run: Path, verdicts: Sequence[Path] = ()) -> Rulings:
-    """Return what was decided about a run (its own review and removals) and in other verdict files.
-
-    Where two say something about one example, the run's own review comes last and wins.
+def load_rulings(path: Path) -> Rulings:
+    """Return what was decided about a run, or what one file holds: a verdict log or a record of removals.
 
     Raises:
-        HemError: if one of ``verdicts`` is not there, or a record is damaged.
+        HemError: if there is neither, or a record is damaged.
     """
-    found = {one.example_id: one for path in verdicts for one in load_verdicts(path)}
-    if (run / VERDICTS).is_file():
-        found |= {one.example_id: one for one in load_verdicts(run)}
-    return Rulings(tuple(found.values()), tuple(load_drops(run / DROPS)))
+    if path.is_file():
+        drops_alone = path.name == DROPS
+        return Rulings(drops=tuple(load_drops(path))) if drops_alone else Rulings(tuple(load_verdicts(path)))
+    verdicts, drops = path / VERDICTS, path / DROPS
+    if not (verdicts.is_file() or drops.is_file()):
+        raise HemError(
+            f"verdicts={path} holds neither {VERDICTS} nor {DROPS}: give the directory of a run that was "
+            "reviewed (python -m hem.review run_dir=…) or dropped from (python -m hem.drop … run_dir=…)"
+        )
+    judged = load_verdicts(verdicts) if verdicts.is_file() else ()
+    return Rulings(tuple(judged), tuple(load_drops(drops)))
+
+
+def gather_rulings(run: Path, others: Sequence[Path] = ()) -> Rulings:
+    """Return what was decided about a run (its own review and removals) and elsewhere.
+
+    Where two say something about one example, the run's own review comes last and wins; removals add up.
+
+    Args:
+        run: its directory; nothing need be there.
+        others: directories of other runs, verdict logs, records of removals; see load_rulings. A removal of
+            a whole video holds for any video of that id, one of an example also for what lies at its place
+            in a video of the same content.
+
+    Raises:
+        HemError: if one of ``others`` holds nothing, or a record is damaged.
+    """
+    found = [load_rulings(path) for path in others]
+    if (run / VERDICTS).is_file() or (run / DROPS).is_file():
+        found.append(load_rulings(run))
+    verdicts = {one.example_id: one for rulings in found for one in rulings.verdicts}
+    drops = [drop for rulings in found for drop in rulings.drops]
+    return Rulings(tuple(verdicts.values()), tuple(dict.fromkeys(drops)))
 
 
 def digest_of_rulings(rulings: Rulings) -> str:

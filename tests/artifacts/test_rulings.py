@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hem.artifacts.rulings import (
+    DROPS,
     VERDICTS,
     VerdictLog,
     digest_of_rulings,
@@ -192,6 +193,23 @@ def test_gathering_lets_the_own_review_win(tmp_path: Path):
     assert found == {"a": "right", "b": "wrong"}
     with pytest.raises(HemError, match="nowhere"):
         gather_rulings(run, [tmp_path / "nowhere"])
+
+
+def test_removals_of_another_run_are_gathered_with_or_without_a_review(tmp_path: Path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    here, there = Drop("id a", ("a",), (), "", "t1"), Drop("video b", (), ("b",), "", "t2")
+    other.mkdir()
+    save_drops(other / DROPS, [there])
+    assert gather_rulings(run, [other]) == Rulings(drops=(there,))
+    assert gather_rulings(run, [other / DROPS]) == Rulings(drops=(there,))
+    run.mkdir()
+    save_drops(run / DROPS, [here])
+    VerdictLog(other / VERDICTS).add([verdict("c")])
+    assert gather_rulings(run, [other]) == Rulings((verdict("c"),), (there, here))
+    assert gather_rulings(run, [run]) == gather_rulings(run)  # named once more, nothing is there twice
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HemError, match=r"verdicts=.*empty holds neither .*verdicts\.jsonl nor drops\.json"):
+        gather_rulings(run, [tmp_path / "empty"])
 
 
 def test_the_digest_knows_what_is_taught_alone():
