@@ -23,8 +23,9 @@ from hem.mining.run import NO_CALIBRATION
 from hem.mining.score_scale import ScoreScale
 from hem.mining.trial import try_out
 from hem.ops.rulings import honour
+from hem.seen import Seen, nothing_of, remarks_on
 from hem.stored import collected_with, exactly_for, refuse_other_pass
-from hem.structures import FrameGap, HardExample, Kind, VideoInfo
+from hem.structures import HardExample, Kind
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import counts_of
 from hem.training.calibration import load_scale
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from hem.detectors.protocol import Detector
 
 EVIDENCE = "evidence"
-_MOST_EXEMPT = 0.9  # share of what `paper` looks at, beyond which its thresholds hardly fit the scores
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _answer(
     scale = None if calibration is None else load_scale(calibration, evidence)
     mined = preset.mine(evidence, seed=seed, calibrated=scale) if found is None else found
     # a loop's variable would keep one while the next is read
-    seen = list(map(partial(_Seen.of, preset=preset), evidence))
+    seen = list(map(partial(Seen.of, preset=preset), evidence))
     evidence.let_go()  # with what the rules looked up in it, before files are written
     examples = honour(mined, rulings)
     seconds = {"collect": collected, "query": time.monotonic() - started}
@@ -240,7 +240,7 @@ def _answer(
         {**one.row, **{kind.value: counts[one.video.video_id, kind] for kind in Kind}, "gaps": one.gaps}
         for one in seen
     ]
-    rows += [_nothing_of(one) for one in skipped]
+    rows += [nothing_of(one) for one in skipped]
     chosen = {f.name: _plain(getattr(preset, f.name)) for f in fields(preset)}  # type: ignore[arg-type]
     write_json(
         output_dir / "mining.json",
@@ -254,58 +254,9 @@ def _answer(
             "evidence": str(root.resolve()),
         },
     )
-    return MiningResult(examples, evidence, rows, seconds, _remarks(preset, seen))
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What stays of a video when its evidence is let go: ``row`` begins its summary row."""
-
-    video: VideoInfo
-    class_names: tuple[str, ...]
-    highest: int
-    row: dict[str, Any]
-    gaps: list[str]
-    candidates: int
-    exempt: int
-
-    @classmethod
-    def of(cls, evidence: Evidence, preset: Preset) -> "_Seen":
-        found = evidence.detections
-        over = exempt = 0
-        if isinstance(preset, Paper):
-            over = int((found.scores >= preset.score_threshold).sum())
-            exempt = int((found.scores >= max(preset.max_score, preset.score_threshold)).sum())
-        times = found.frame_times_s[found.decoded]
-        row = {
-            "video": found.video.video_id,
-            "seconds": float(times[-1] - times[0]) if len(times) else 0.0,
-            "frames": found.n_frames,
-            "detections": len(found),
-        }
-        gaps = [str(gap) for gap in found.gaps]
-        names, highest = tuple(found.class_names), int(found.labels.max(initial=1))
-        return cls(found.video, names, highest, row, gaps, over, exempt)
-
-
-def _remarks(preset: Preset, seen: Sequence[_Seen]) -> list[str]:
-    """Return what to say where nearly nothing could become a hard negative; scores are not always 0 to 1."""
-    over, exempt = sum(one.candidates for one in seen), sum(one.exempt for one in seen)
-    if not isinstance(preset, Paper) or exempt <= _MOST_EXEMPT * over:
-        return []
-    return [
-        f"{exempt} of the {over} detections over mining.score_threshold={preset.score_threshold:g} have "
-        f"scores of mining.max_score={preset.max_score:g} or more, which `paper` never takes for false: "
-        "give both on the scale of these scores"
-    ]
+    return MiningResult(examples, evidence, rows, seconds, remarks_on(preset, seen))
 
 
 def _plain(value: object) -> object:
     """Return what JSON can hold: infinite thresholds as text."""
     return str(value) if isinstance(value, float) and math.isinf(value) else value
-
-
-def _nothing_of(video: SkippedVideo) -> dict[str, Any]:
-    counts = {kind.value: 0 for kind in Kind}
-    gaps = [str(FrameGap(0, None, video.reason))]
-    return {"video": video.video_id, "seconds": 0.0, "frames": 0, "detections": 0, **counts, "gaps": gaps}

@@ -181,22 +181,38 @@ def read_detections(
         class_names: names of labels 1, 2, … (Parquet files bring their own).
 
     Raises:
-        HemError: if the file cannot be read in that format.
+        HemError: if the file cannot be read in that format, or tells of other content or another size
+            of pictures than the video's (Parquet alone tells).
     """
     source = format_of(path, source)
     if source == "parquet":
         found = load_detections(path)
-        if found.video.digest and video.digest and found.video.digest != video.digest:
-            raise HemError(
-                f"{path} holds detections of {found.video.video_id}, which is another file than "
-                f"{video.video_id} by its content: give the video they were made on"
-            )
+        _refuse_another(path, found.video, video)
         return replace(found, video=video)
     if source not in _SUFFIXES:
         raise HemError(
             f"detections format must be auto, parquet or one of {sorted(_SUFFIXES)}, got {source!r}"
         )
     return _SUFFIXES[source](path, video, class_names)
+
+
+def _refuse_another(path: Path, of: VideoInfo, video: VideoInfo) -> None:
+    """Raise HemError where a file says that its detections are of another video, or of another size of it.
+
+    Names say nothing: a video may have been renamed.
+    """
+    if of.digest and video.digest and of.digest != video.digest:
+        raise HemError(
+            f"{path} holds detections of {of.video_id}, which is another file than "
+            f"{video.video_id} by its content: give the video they were made on"
+        )
+    sizes = [(one.width, one.height) for one in (of, video)]
+    if all(map(all, sizes)) and sizes[0] != sizes[1]:
+        there, here = (f"{width} x {height}" for width, height in sizes)
+        raise HemError(
+            f"{path} holds boxes on pictures of {there} pixels, and {video.video_id} has {here}: give the "
+            "video they were made on, or boxes in its pixels"
+        )
 
 
 def _lines(path: Path) -> Iterator[str]:

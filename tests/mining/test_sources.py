@@ -137,6 +137,20 @@ def test_parquet_is_taken_for_the_video_that_it_is_given_for(tmp_path):
     np.testing.assert_array_equal(back.boxes_xyxy, found.boxes_xyxy)
 
 
+@pytest.mark.parametrize(("size", "said"), [((640, 480), ""), ((0, 0), ""), ((320, 480), "640 x 480")])
+def test_parquet_of_another_size_of_the_video_is_refused(tmp_path, size, said):
+    found = read_authors_text(written(tmp_path, AUTHORS), replace(VIDEO, width=640, height=480, digest=""))
+    save_detections(tmp_path / "d.parquet", found)
+    video = VideoInfo("v.mp4", width=size[0], height=size[1])
+    if said:
+        with pytest.raises(
+            HemError, match=f"d.parquet holds boxes on pictures of {said}.*v.mp4 has 320 x 480"
+        ):
+            read_detections(tmp_path / "d.parquet", video)
+    else:
+        assert read_detections(tmp_path / "d.parquet", video).video == video
+
+
 def test_a_name_with_commas_stands_above_a_count(tmp_path):
     found = read_detections(written(tmp_path, "a,b,c,d,e,f,0\n1\n1 2 3 4 0.5\n"), VIDEO)
     assert found.n_frames == 1 and found.scores.tolist() == [0.5]

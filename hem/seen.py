@@ -1,0 +1,108 @@
+"""What stays of each video when its evidence is let go: its row of the summary, and what to remark on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hem.mining.presets import Paper, Preset
+from hem.structures import FrameGap, Kind, VideoDetections, VideoInfo
+from hem.structures.evidence import Evidence
+from hem.video.manifest import SkippedVideo
+
+_MOST_EXEMPT = 0.9  # share of what `paper` looks at, beyond which its thresholds hardly fit the scores
+_MOST_OUTSIDE = 0.01  # share of boxes wholly outside the picture, beyond which they are of another size of it
+_ENOUGH_BOXES = 200  # to tell from where they end that they are of a smaller picture
+_SMALL_PART = 0.6  # of width and of height, if all boxes end within it
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What stays of a video.
+
+    Attributes:
+        video, class_names: of the evidence; ``highest`` is the highest label in it.
+        row: what its row of the summary begins with.
+        gaps: as people are told.
+        candidates, exempt: detections over the score that `paper` asks, and those it never takes.
+        size_doubt: why its boxes may be of another size of its pictures; "" where nothing says so.
+    """
+
+    video: VideoInfo
+    class_names: tuple[str, ...]
+    highest: int
+    row: dict[str, Any]
+    gaps: list[str]
+    candidates: int
+    exempt: int
+    size_doubt: str
+
+    @classmethod
+    def of(cls, evidence: Evidence, preset: Preset) -> "Seen":
+        """Return it of a video's evidence, asked by a preset."""
+        found = evidence.detections
+        over = exempt = 0
+        if isinstance(preset, Paper):
+            over = int((found.scores >= preset.score_threshold).sum())
+            exempt = int((found.scores >= max(preset.max_score, preset.score_threshold)).sum())
+        times = found.frame_times_s[found.decoded]
+        row = {
+            "video": found.video.video_id,
+            "seconds": float(times[-1] - times[0]) if len(times) else 0.0,
+            "frames": found.n_frames,
+            "detections": len(found),
+        }
+        gaps = [str(gap) for gap in found.gaps]
+        names, highest = tuple(found.class_names), int(found.labels.max(initial=1))
+        doubt = size_doubt(found, given=not evidence.detector_calls)
+        return cls(found.video, names, highest, row, gaps, over, exempt, doubt)
+
+
+def size_doubt(found: VideoDetections, *, given: bool) -> str:
+    """Return why boxes may be in pixels of another size of their video; "" where nothing says so.
+
+    Args:
+        found: the detections.
+        given: of a file. A detector was shown the video as it is: where in it objects are is its own matter.
+    """
+    width, height = found.video.width, found.video.height
+    if not len(found) or not width or not height:
+        return ""
+    size = f"its pictures of {width} x {height} pixels"
+    left, top, right, bottom = found.boxes_xyxy.T
+    outside = int(((left >= width) | (top >= height) | (right <= 0) | (bottom <= 0)).sum())
+    if outside > _MOST_OUTSIDE * len(found):
+        return f"{outside} of its {len(found)} boxes lie wholly outside {size}"
+    x, y = float(right.max()), float(bottom.max())
+    small = x <= _SMALL_PART * width and y <= _SMALL_PART * height
+    if given and small and len(found) >= _ENOUGH_BOXES:
+        return f"all of its {len(found)} boxes end within {x:.0f} x {y:.0f} of {size}"
+    return ""
+
+
+def remarks_on(preset: Preset, seen: Sequence[Seen]) -> list[str]:
+    """Return what is legal and probably not meant: boxes of another size, scores of another scale."""
+    doubts = [f"{one.video.video_id}: {one.size_doubt}" for one in seen if one.size_doubt]
+    if doubts:
+        more = f" (and so in {len(doubts) - 1} more videos)" if len(doubts) > 1 else ""
+        asked = "were they found at another size? Boxes must be in pixels of the video that is mined"
+        doubts = [f"{doubts[0]}{more}: {asked}"]
+    return doubts + _remarks_on_scores(preset, seen)
+
+
+def _remarks_on_scores(preset: Preset, seen: Sequence[Seen]) -> list[str]:
+    """Return what to say where nearly nothing could become a hard negative; scores are not always 0 to 1."""
+    over, exempt = sum(one.candidates for one in seen), sum(one.exempt for one in seen)
+    if not isinstance(preset, Paper) or exempt <= _MOST_EXEMPT * over:
+        return []
+    return [
+        f"{exempt} of the {over} detections over mining.score_threshold={preset.score_threshold:g} have "
+        f"scores of mining.max_score={preset.max_score:g} or more, which `paper` never takes for false: "
+        "give both on the scale of these scores"
+    ]
+
+
+def nothing_of(video: SkippedVideo) -> dict[str, Any]:
+    """Return the row of a video that could not be read."""
+    counts = {kind.value: 0 for kind in Kind}
+    gaps = [str(FrameGap(0, None, video.reason))]
+    return {"video": video.video_id, "seconds": 0.0, "frames": 0, "detections": 0, **counts, "gaps": gaps}
