@@ -148,17 +148,28 @@ class _Matroska(FileChain):
         return element.content if element.name in self._OPENED or element.end is None else element.end
 
     def _begin_at(self, pos: int | None) -> bool:
-        """Go on behind the block whose content begins here, and return whether one does."""
+        """Go on behind the block whose content begins here, and return whether one does.
+
+        How long the block's head is stands at its front, which is not known: bytes of a longer head may look
+        like a shorter one. The right one is followed by something that Matroska knows, or by nothing.
+        """
         self._at = None
         if pos is None:
             return False
-        for width in range(1, min(8, pos - 1) + 1):
-            element = self._element(pos - width - 1)
-            if element is None or element.name not in self._BLOCKS or element.content != pos:
-                continue
-            self._at, self._track = element.end, self._track_at(pos)
-            return element.end is not None
-        return False
+        heads = (self._element(pos - width - 1) for width in range(min(8, pos - 1), 0, -1))
+        blocks = [one for one in heads if one and one.name in self._BLOCKS and one.content == pos]
+        if not blocks:
+            return False
+        block = next((one for one in blocks if self._follows(one.end)), blocks[0])
+        self._at, self._track = block.end, self._track_at(pos)
+        return block.end is not None
+
+    def _follows(self, at: int | None) -> bool:
+        """Whether an element that Matroska knows, or the end of the file, is here."""
+        if at is None or at >= self._size:
+            return at == self._size
+        element = self._element(at)
+        return element is not None and element.name in self._KNOWN | self._OPENED
 
     def _is_picture(self, element: _Element) -> bool:
         """Whether this is a block of the stream with something in it (its own head takes four bytes).

@@ -1,6 +1,7 @@
 """Packets that FFmpeg steps over without a word are a gap, and shift nothing; sound files have none."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -77,6 +78,33 @@ def test_a_sound_file_has_no_break(
         chain.close()
     found, report, _ = frames_of(path, threads=1)
     assert len(found) == FRAMES and not report.gaps and report.error is None
+
+
+@pytest.mark.parametrize("length", [0xA1E2, 0xA3FF, 0xA180, 0xA17F, 0x00A1_C0F0, 0x01A3_4ABC])
+def test_a_length_whose_bytes_look_like_the_head_of_a_block_breaks_nothing(
+    tmp_path: Path, frames_of: FramesOf, length: int
+) -> None:
+    """0xA1 and 0xA3 begin blocks of Matroska, and the first block is found from its content backwards."""
+    cv2 = pytest.importorskip("cv2")
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for k in range(6):
+            jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 40 * k, dtype=np.uint8))[1].tobytes()
+            padded = jpeg.ljust(length - 4 if k == 0 else len(jpeg), b"\0")  # track, time and flags are four
+            packet = av.Packet(padded)
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 100 * k, 100 * k, True
+            packet.time_base = Fraction(1, 1000)
+            container.mux(packet)
+    written = (
+        (0x20_00_00 | length).to_bytes(3, "big")
+        if length < 1 << 21
+        else (1 << 28 | length).to_bytes(4, "big")
+    )
+    assert b"\xa3" + written in path.read_bytes()[:4096]
+    found, report, _ = frames_of(path, threads=1)
+    assert sorted(found) == list(range(6)) and not report.gaps
 
 
 def overwritten(path: Path, at: int, count: int, seed: int) -> Path:
