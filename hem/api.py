@@ -111,6 +111,8 @@ def mine_videos(
     _check_sources(preset, detector is not None, detections is not None)
     detector, scale = detector_of(detector), _calibration_given(preset, calibration)
     collect = collect or shipped.collect()
+    if detector is not None:
+        collect = collect.reaching(detector.score_range[1])
     settings = exactly_for(preset, collect)
     found = videos_of(videos, output / "videos")
     data = Videos(found.videos, video or VideoConfig())

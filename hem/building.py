@@ -128,10 +128,12 @@ def build_parts(
     Raises:
         HemError: for anything in the configuration, the data or the videos that cannot work.
     """
+    kind = locate(str(config.detector.get("_target_", "")), "detector", Detector)
     collect: CollectSettings = instantiate(config.collect, "collect", CollectSettings)
+    # what makes a detector may be a function, which tells no range
+    collect = collect.reaching(getattr(kind, "score_range", Detector.score_range)[1])
     presets, settings = build_presets(config)
     try_presets(presets, collect)
-    locate(str(config.detector.get("_target_", "")), "detector", Detector)
     augment = instantiate(config.augment, "augment") if config.augment.get("_target_") else None
     mines = bool(presets)
     if mines and config.videos is not None:  # before data is made

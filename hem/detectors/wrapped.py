@@ -27,7 +27,8 @@ class WrappedDetector(Detector):
         class_names: of labels 1, 2, ….
         name: what it is, with its version; evidence collected under one name is used again, so a
             function that changed needs another name. A module's weights count as well.
-        score_range: lowest and highest score it can give.
+        score_range: lowest and highest score it can give; with the wrong one mining would take it for what
+            it is not, so that a score outside ends it.
 
     Raises:
         HemError: if ``name`` or ``class_names`` is empty, or ``class_names`` one text.
@@ -112,6 +113,14 @@ class WrappedDetector(Detector):
             raise HemError(
                 f"detector {name}: a box ends before it begins; boxes are left, top, right, bottom, "
                 "not left, top, width, height"
+            )
+        lowest_score, highest_score = self.score_range
+        slack = 1e-5 * max(abs(lowest_score), abs(highest_score))  # rounding in float32
+        outside = scores[(scores < lowest_score - slack) | (scores > highest_score + slack)]
+        if len(outside):
+            raise HemError(
+                f"detector {name}: a score of {float(outside[0]):g}, but score_range is "
+                f"{lowest_score:g}..{highest_score:g}: give WrappedDetector the range of its scores"
             )
         lowest, highest = (int(labels.min()), int(labels.max())) if len(labels) else (1, 0)
         if lowest < 1:

@@ -261,7 +261,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     limits, response = thresholds.temporal, thresholds.elicited
     check_range(evidence, limits)
     if evidence.collected.variants:
-        within("min_variants", response.min_variants, (1, len(evidence.collected.variants)))
+        within("min_variants", response.min_variants, (1, len(evidence.collected.variants)), "variants")
     prepare_gaps(evidence, limits, "hem")
     steady, answers = steadiness(evidence, limits), answers_of(evidence, response.min_variants)
     static, no_label = background(evidence, response)

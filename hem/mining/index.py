@@ -362,10 +362,16 @@ def index_of(evidence: Evidence) -> EvidenceIndex:
     return index
 
 
-def within(name: str, value: float, limits: tuple[float, float]) -> None:
-    """Raise HemError unless limits[0] <= value <= limits[1]."""
+def within(name: str, value: float, limits: tuple[float, float], by: str) -> None:
+    """Raise HemError unless limits[0] <= value <= limits[1].
+
+    Args:
+        name, value: of the mining setting; a score setting as a raw score, whatever scale it is read on.
+        limits: what was collected.
+        by: the collect setting that decides it.
+    """
     if not limits[0] <= value <= limits[1]:
         raise HemError(
             f"mining.{name} is {value:g}, but the evidence was collected for {limits[0]:g}..{limits[1]:g}: "
-            f"choose a value inside, or collect again with a wider range"
+            f"choose a value inside, or collect again with another collect.{by}"
         )

@@ -314,9 +314,19 @@ def check_paper_range(evidence: Evidence, thresholds: PaperThresholds) -> None:
             f"mining.search_margin is {thresholds.search_margin}, but the evidence was collected with "
             f"{collected.search_margin}: collect again with it"
         )
-    within("score_threshold", thresholds.score_threshold, collected.paper_score_threshold)
-    within("iou_threshold", thresholds.iou_threshold, collected.paper_iou_threshold)
-    within("window", thresholds.window, (1, collected.window))
-    within("min_area", thresholds.min_area, (collected.paper_min_area, np.inf))
-    within("border_margin", thresholds.border_margin, (collected.paper_border_margin, np.inf))
-    within("score_threshold", thresholds.score_threshold, (evidence.floor_score, np.inf))
+    within(
+        "score_threshold",
+        thresholds.score_threshold,
+        collected.paper_score_threshold,
+        "paper_score_threshold",
+    )
+    within("iou_threshold", thresholds.iou_threshold, collected.paper_iou_threshold, "paper_iou_threshold")
+    within("window", thresholds.window, (1, collected.window), "window")
+    within("min_area", thresholds.min_area, (collected.paper_min_area, np.inf), "paper_min_area")
+    within(
+        "border_margin",
+        thresholds.border_margin,
+        (collected.paper_border_margin, np.inf),
+        "paper_border_margin",
+    )
+    within("score_threshold", thresholds.score_threshold, (evidence.floor_score, np.inf), "floor_score")

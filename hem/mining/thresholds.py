@@ -260,9 +260,9 @@ def check_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> None:
             "the evidence holds no answers to disturbed frames (collect.variants was empty): "
             "collect again with variants, or mine with `temporal`"
         )
-    within("min_variants", thresholds.min_variants, (1, len(collected.variants)))
-    within("neighbour_threshold", thresholds.neighbour_threshold, kept)
-    within("ignore_threshold", thresholds.ignore_score, kept)
+    within("min_variants", thresholds.min_variants, (1, len(collected.variants)), "variants")
+    within("neighbour_threshold", thresholds.neighbour_threshold, kept, "floor_score")
+    within("ignore_threshold", thresholds.ignore_score, kept, "floor_score")
 
 
 def check_range(evidence: Evidence, thresholds: TemporalThresholds) -> None:
@@ -276,12 +276,17 @@ def check_range(evidence: Evidence, thresholds: TemporalThresholds) -> None:
             "the evidence was collected without collect.box_margin, so only `paper` can be asked of it"
         )
     if thresholds.score_threshold < float("inf"):
-        within("score_threshold", thresholds.score_threshold, collected.score_threshold)
-        within("neighbour_threshold", thresholds.neighbour_threshold, collected.neighbour_threshold)
+        within("score_threshold", thresholds.score_threshold, collected.score_threshold, "score_threshold")
+        within(
+            "neighbour_threshold",
+            thresholds.neighbour_threshold,
+            collected.neighbour_threshold,
+            "neighbour_threshold",
+        )
     if thresholds.label_score < float("inf"):
-        within("label_threshold", thresholds.label_score, collected.score_threshold)
-    within("neighbour_threshold", thresholds.neighbour_threshold, kept)
-    within("ignore_threshold", thresholds.ignore_score, kept)
-    within("iou_threshold", thresholds.iou_threshold, collected.iou_threshold)
-    within("window", thresholds.window, (1, collected.window))
-    within("max_gap", thresholds.max_gap, (0, collected.max_gap))
+        within("label_threshold", thresholds.label_score, collected.score_threshold, "score_threshold")
+    within("neighbour_threshold", thresholds.neighbour_threshold, kept, "floor_score")
+    within("ignore_threshold", thresholds.ignore_score, kept, "floor_score")
+    within("iou_threshold", thresholds.iou_threshold, collected.iou_threshold, "iou_threshold")
+    within("window", thresholds.window, (1, collected.window), "window")
+    within("max_gap", thresholds.max_gap, (0, collected.max_gap), "max_gap")

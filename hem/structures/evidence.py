@@ -1,6 +1,6 @@
 """What one pass over a video leaves behind: enough to answer any threshold setting in a stated range."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,16 @@ class CollectSettings:
     def reach(self) -> int:
         """Frames on each side that the pass must hold at once."""
         return max(self.window, self.max_gap)
+
+    def reaching(self, highest: float) -> "CollectSettings":
+        """Return the same for a detector that scores up to ``highest``.
+
+        Score ranges that end at 1, the most that most detectors give, end there; others are as they are.
+        """
+        names = ("paper_score_threshold", "score_threshold", "neighbour_threshold")
+        ranges = {name: getattr(self, name) for name in names}
+        longer = {name: (low, highest) for name, (low, high) in ranges.items() if high == 1.0 < highest}
+        return replace(self, **longer)  # type: ignore[arg-type]
 
     def plain(self) -> dict[str, object]:
         """Return the settings as JSON-like values (infinite limits as strings)."""

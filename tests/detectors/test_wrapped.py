@@ -67,6 +67,8 @@ def test_a_torchvision_network_is_asked_as_it_is():
         ([{"boxes": [[0, 0, 1, 1]], "scores": [1.0], "labels": [3]}], "label 3, but class_names has 2"),
         ([{"boxes": [[0, 0, 1, 1]], "scores": [1.0], "labels": [0]}], "label 0; labels begin at 1"),
         ([{"boxes": [[0, 0, 1, 1]], "scores": [float("nan")]}], "not finite"),
+        ([{"boxes": [[0, 0, 1, 1]], "scores": [84.8]}], r"score of 84.8, but score_range is 0\.\.1"),
+        ([{"boxes": [[0, 0, 1, 1]], "scores": [-0.1]}], r"score of -0.1, but score_range is 0\.\.1"),
         ([{"boxes": [[0, 0, float("inf"), 1]], "scores": [1.0]}], "not finite"),
         ([{"boxes": [[50, 50, 20, 90]], "scores": [1.0]}], "ends before it begins"),
     ],
@@ -74,6 +76,15 @@ def test_a_torchvision_network_is_asked_as_it_is():
 def test_a_wrong_answer_is_named(answer, words):
     with pytest.raises(HemError, match=words):
         wrap(lambda images: answer).detect([FRAME])
+
+
+def test_scores_lie_in_their_range_up_to_rounding():
+    answer = [{"boxes": [[0, 0, 5, 5]] * 3, "scores": [1.000001, 99.0, 100.0]}]
+    (found,) = wrap(lambda images: answer, score_range=(0.0, 100.0)).detect([FRAME])
+    assert len(found) == 3
+    answer[0]["scores"] = [0.0, 1.0, 1.000001]
+    (found,) = wrap(lambda images: answer).detect([FRAME], floor_score=0.0)
+    assert len(found) == 3
 
 
 def test_identity_follows_name_and_weights():

@@ -216,6 +216,35 @@ def asked(world, label, **more):
     return mine_videos(videos, preset, detector=detector, collect=collect, output_dir=world / "asked")
 
 
+@pytest.mark.parametrize("preset", ["hem", "temporal"])
+def test_a_detector_that_scores_up_to_a_hundred_mines_what_the_same_up_to_one_does(world, preset):
+    def detector(most):
+        def detect(images):
+            found = []
+            for image in images:
+                places = [(20, 20, 60, 60), (70, 40, 110, 90), (110, 10, 150, 50)]
+                greys = [image[:, y0:y1, x0:x1].mean() for x0, y0, x1, y1 in places]
+                scores = [most * (0.15 + 0.8 * float(1000 * grey % 1)) for grey in greys]
+                found.append({"boxes": places, "scores": scores, "labels": [1, 1, 1]})
+            return found
+
+        return WrappedDetector(detect, class_names=("a",), name=f"to {most}", score_range=(0.0, most))
+
+    kinds = []
+    for most in (1.0, 100.0):
+        out = world / f"{preset}_{most}"
+        result = mine_videos(world / "clip.mp4", preset, detector=detector(most), output_dir=out)
+        kinds.append([(e.kind, e.frame_index, e.box_xyxy) for e in result.examples])
+        again = mine_videos(world / "clip.mp4", preset, detector=detector(most), output_dir=out)
+        assert plain(again) == plain(result)
+    assert kinds[0] == kinds[1] and len({kind for kind, *_ in kinds[0]}) >= 2
+
+
+def test_a_query_outside_what_was_collected_names_the_setting_that_collects(world):
+    with pytest.raises(HemError, match=r"mining.score_threshold is 0.5, .* another collect.score_threshold"):
+        asked(world, 1, score_threshold=(0.7, 0.8))
+
+
 def test_evidence_of_another_detector_or_another_way_to_collect_is_refused(world):
     assert {e.label for e in asked(world, 1).examples} == {1}
     asked(world, 1, iou_threshold=(0.2, 0.5))  # less than was collected
