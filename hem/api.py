@@ -12,7 +12,7 @@ from hem import settings as shipped
 from hem.artifacts import save_coco, save_examples, write_json
 from hem.artifacts.evidence import StoredEvidence
 from hem.artifacts.examples import names_up_to
-from hem.artifacts.places import RUN_DIR
+from hem.artifacts.places import RUN_DIR, require_writable
 from hem.artifacts.rulings import gather_rulings
 from hem.asked import AnyPath, SomeVideos, detector_of, preset_of, videos_of
 from hem.config import VideoConfig
@@ -106,6 +106,7 @@ def mine_videos(
             collect, or nothing can be read.
     """
     output, preset = Path(output_dir), preset_of(preset)
+    require_writable(output, "output_dir")
     detections, calibration = _path(detections), _path(calibration)
     class_names = (class_names,) if isinstance(class_names, str) else tuple(class_names)
     _check_sources(preset, detector is not None, detections is not None)
@@ -191,6 +192,7 @@ def mine_evidence(
         HemError: if there is no evidence, it cannot answer these thresholds, or was collected otherwise.
     """
     root, output, preset = Path(root), Path(output_dir), preset_of(preset)
+    require_writable(output, "output_dir")
     calibration = _path(calibration)
     _calibration_given(preset, calibration)
     inner = root / EVIDENCE

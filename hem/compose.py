@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -68,6 +68,7 @@ def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[],
                 if answered(name, sys.argv[1:], (work.__doc__ or "").strip()):
                     return None
                 sys.argv[1:] = signed(name, sys.argv[1:])
+                _try_places(sys.argv[1:])
             except HemError as error:
                 _end(error)
             return run()
@@ -76,6 +77,15 @@ def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[],
         return main
 
     return decorate
+
+
+def _try_places(arguments: Sequence[str]) -> None:
+    """Raise HemError for a folder that Hydra could not make for a run, which it would say by a traceback."""
+    for key, _, value in (word.lstrip("+").partition("=") for word in arguments):
+        if key in ("hydra.run.dir", "hydra.sweep.dir") and value and "${" not in value:
+            from hem.artifacts.places import require_writable  # dear to import
+
+            require_writable(Path(value.strip("'\"")), key)
 
 
 def _end(error: HemError) -> NoReturn:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hem.artifacts.places import require_writable
 from hem.compose import entry
 from hem.config import ConvertConfig, check
 from hem.data.base import DetectionDataset
@@ -24,6 +25,7 @@ def convert(config: ConvertConfig) -> None:
 
     For Caltech and CityPersons also ``miss_rate_{train,test}.json``, the ground truth of protocol=miss_rate.
     """
+    require_writable(Path(config.output_dir), "output_dir")
     bundle: DataBundle = instantiate(config.data, "data", DataBundle)
     with Steps() as steps:
         for name, part in (("train", bundle.train), ("test", bundle.test)):

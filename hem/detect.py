@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hem.allocator import keep_freed_memory
 from hem.artifacts import load_detections, load_examples
+from hem.artifacts.places import require_writable
 from hem.compose import entry
 from hem.config import DetectConfig, check
 from hem.errors import HemError
@@ -35,6 +36,7 @@ def main(values: dict[str, Any]) -> None:
     config = check(DetectConfig, values)
     keep_freed_memory()
     output, path = Path(config.output_dir), Path(config.checkpoint)
+    require_writable(output, "output_dir")
     detector = detector_from(load_checkpoint(path), path).to(accelerator_of("auto"))
     verdicts = [] if config.verdicts is None else load_examples(Path(config.verdicts))[0]
     with Steps() as steps:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from hem.allocator import keep_freed_memory
 from hem.artifacts import whole_file, write_json
-from hem.artifacts.places import read_stages
+from hem.artifacts.places import read_stages, require_writable
 from hem.compose import entry
 from hem.config import EvaluateConfig, check
 from hem.errors import HemError
@@ -38,6 +38,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, ProtocolResult]:
         HemError: if something that the protocol needs is missing or damaged.
     """
     output = Path(config.output_dir)
+    require_writable(output, "output_dir")
     name = str(config.protocol.get("name", ""))
     results: dict[str, ProtocolResult] = {}
     note = ""

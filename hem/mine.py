@@ -12,6 +12,7 @@ from hem.allocator import keep_freed_memory
 from hem.api import MiningResult, mine_evidence, mine_videos
 from hem.artifacts import sha256_file
 from hem.artifacts.examples import names_up_to
+from hem.artifacts.places import require_writable
 from hem.compose import entry
 from hem.config import MineConfig, check
 from hem.errors import HemError
@@ -34,6 +35,7 @@ def main(values: dict[str, Any]) -> None:
     config = check(MineConfig, values)
     preset = instantiate(config.mining, "mining", Preset)
     output = Path(config.output_dir)
+    require_writable(output, "output_dir")
     if (output / "stages.json").exists():
         raise HemError(
             f"{output} holds a run of hem.train, whose examples would be lost: give another output_dir"

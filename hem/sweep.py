@@ -18,6 +18,7 @@ import yaml
 
 from hem.arguments import command
 from hem.artifacts import digest_of, read_json
+from hem.artifacts.places import require_writable
 from hem.compose import EXIT_USER_ERROR, group_file
 from hem.config import TrainConfig, check
 from hem.config_sweep import SettingConfig, SweepArguments, SweepFile
@@ -43,6 +44,7 @@ def main(config: SweepArguments) -> None:
         plan = plan.model_copy(update={"trials": config.trials})
     plan = plan.model_copy(update={"overrides": (*plan.overrides, *config.overrides)})
     root = Path(config.output_dir or f"runs/sweeps/{Path(config.sweep).stem}")
+    require_writable(root, "output_dir")
     with Steps() as steps:
         search(plan, root, TrainRun(plan), steps.say)
         sweep = read_sweep(root, plan.objective, plan.direction, plan.objective_yield)

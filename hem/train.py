@@ -8,7 +8,7 @@ from typing import Any
 
 from hem.allocator import keep_freed_memory
 from hem.artifacts import made_folder, read_json, remove_parts, save_coco, save_examples, write_json
-from hem.artifacts.places import RUN_DIR
+from hem.artifacts.places import RUN_DIR, require_writable
 from hem.building import build_parts, truth_folder
 from hem.compose import entry
 from hem.config import TrainConfig, check
@@ -41,6 +41,7 @@ def main(values: dict[str, Any]) -> float | None:
     if config.objective is not None:
         check_objective(config.objective, list(config.arms))
     run = Path(config.output_dir)
+    require_writable(Path(config.store_dir), "store_dir")
     remove_parts(run)
     plain = config.model_dump(mode="json")
     with (
