@@ -12,7 +12,7 @@ from hem import settings as shipped
 from hem.artifacts import save_coco, save_examples, write_json
 from hem.artifacts.evidence import StoredEvidence
 from hem.artifacts.examples import names_up_to
-from hem.artifacts.places import RUN_DIR, require_writable
+from hem.artifacts.places import RUN_DIR, read_stages, require_writable
 from hem.artifacts.rulings import gather_rulings
 from hem.asked import AnyPath, SomeVideos, detector_of, preset_of, videos_of
 from hem.config import VideoConfig
@@ -183,8 +183,8 @@ def mine_evidence(
     """Answer a preset from evidence collected before; no video is touched.
 
     Args:
-        root, preset, output_dir, seed, verdicts, calibration: see mine_videos; ``root`` is the
-            ``output_dir`` of an earlier call.
+        root: the ``output_dir`` of an earlier call, or the directory of a run of hem.train.
+        preset, output_dir, seed, verdicts, calibration: see mine_videos.
         collected: settings of CollectSettings by name that the evidence must have been collected with, or
             ranges that it must hold.
 
@@ -195,13 +195,24 @@ def mine_evidence(
     require_writable(output, "output_dir")
     calibration = _path(calibration)
     _calibration_given(preset, calibration)
-    inner = root / EVIDENCE
-    folders = sorted(path.parent for path in (inner if inner.is_dir() else root).glob("*/detections.parquet"))
+    kept = _kept_for(root)
+    inner = kept / EVIDENCE
+    folders = sorted(path.parent for path in (inner if inner.is_dir() else kept).glob("*/detections.parquet"))
     if not folders:
-        raise HemError(f"evidence={root} holds no evidence; give the output_dir of an earlier mining run")
+        raise HemError(
+            f"evidence={root} holds no evidence; give the output_dir of an earlier mining run, or a run of "
+            "hem.train that mined"
+        )
     ids = {folder: collected_with(folder, collected or {}).video_id for folder in folders}
     by_id = sorted(folders, key=lambda folder: ids[folder])
-    return _answer(StoredEvidence(by_id), preset, output, seed, 0.0, verdicts, root, calibration)
+    return _answer(StoredEvidence(by_id), preset, output, seed, 0.0, verdicts, kept, calibration)
+
+
+def _kept_for(root: Path) -> Path:
+    """Return where the evidence lies that an ``evidence`` names: there, or where a run of hem.train says."""
+    if (root / "stages.json").is_file() and (kept := read_stages(root).get("evidence")):
+        return Path(kept)
+    return root
 
 
 def _calibration_given(preset: Preset, calibration: Path | None) -> ScoreScale | None:

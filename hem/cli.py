@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hem import __version__
 from hem.config import suggest
-from hem.signals import ending_with_the_reader
+from hem.signals import EXIT_INTERRUPTED, ending_with_the_reader
 
 COMMANDS: Mapping[str, str] = {
     "train": "baseline, mining, arms, comparison, report",
@@ -43,7 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         module, rest = "sweep_summary", rest[1:]
     # the commands read sys.argv themselves, whether they are started from here or by python -m
     sys.argv = [f"hem {name}", *rest]
-    importlib.import_module(f"hem.{module}").main()
+    try:
+        found = importlib.import_module(f"hem.{module}")  # takes seconds, in which people think again
+    except KeyboardInterrupt:
+        print("hem: interrupted before anything was begun", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    found.main()
 
 
 def help_text() -> str:

@@ -14,10 +14,9 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from hem.config import suggest
 from hem.errors import HemError
-from hem.signals import Terminated, ending_on_sigterm, ending_with_the_reader
+from hem.signals import EXIT_INTERRUPTED, Terminated, ending_on_sigterm, ending_with_the_reader
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 _KEPT = "what was finished is kept, and the same command goes on from there"
 
 
@@ -69,9 +68,12 @@ def entry(name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[],
                     return None
                 sys.argv[1:] = signed(name, sys.argv[1:])
                 _try_places(sys.argv[1:])
+                return run()
             except HemError as error:
                 _end(error)
-            return run()
+            except KeyboardInterrupt:  # before the task began, or in what Hydra does behind it
+                print("hem: interrupted", file=sys.stderr, flush=True)
+                raise SystemExit(EXIT_INTERRUPTED) from None
 
         main.__doc__ = work.__doc__
         return main

@@ -244,7 +244,7 @@ class MineConfig(Strict):
     detections_format: Literal["auto", "authors", "mot", "coco", "parquet"] = Field(
         "auto", description="auto goes by the file's suffix, and in text by commas (MOT)"
     )
-    evidence: str | None = Field(None, description="evidence collected before: nothing is decoded")
+    evidence: str | None = Field(None, description="an output_dir or run whose evidence answers")
     calibration: str | None = Field(
         None, description="for mining.score_scale=calibrated: the calibration.json of a run of hem.train"
     )

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
-EXIT_TERMINATED = 143  # as shells have it: 128 + SIGTERM
+EXIT_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+EXIT_TERMINATED = 143  # 128 + SIGTERM
 EXIT_UNREAD = 141  # 128 + SIGPIPE
 
 

@@ -139,3 +139,25 @@ def test_output_that_nobody_reads_ends_a_command_quietly(command: str) -> None:
 def test_another_pipe_that_breaks_is_an_error_as_ever() -> None:
     with pytest.raises(BrokenPipeError), ending_with_the_reader():
         raise BrokenPipeError
+
+
+@pytest.mark.parametrize("begun", ["", "answered"])
+def test_an_interrupt_before_anything_is_begun_is_one_line(
+    begun: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import hem.cli
+    import hem.command_line
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if begun:  # imported, and reading what was asked for
+        monkeypatch.setattr(hem.command_line, begun, interrupt)
+    else:
+        monkeypatch.setattr(hem.cli.importlib, "import_module", interrupt)
+    monkeypatch.setattr(sys, "argv", ["hem"])
+    with pytest.raises(SystemExit) as end:
+        hem.cli.main(["mine", "videos=nothing.mp4", "output_dir=nowhere"])
+    assert end.value.code == 130
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("hem: interrupted") and said.err.count("\n") == 1

@@ -123,6 +123,13 @@ def test_verdicts_and_removals_reach_the_next_run(
 
     from hem.cli import main as cli
 
+    other = places / "other"
+    cli(["mine", f"evidence={run}", "mining=temporal", "mining.label_threshold=0.7", f"output_dir={other}"])
+    assert load_examples(other / "hard_examples.parquet")[0], "a run's evidence answers other presets"
+    again = read_mined(other)
+    assert explain(again, next(iter(again.examples())))["evidence"]["detector"]
+    counts.clear()
+
     for _ in range(2):  # the second time says that it was done
         cli(["drop", dropped.example_id, f"run_dir={run}", "reason=not this", "who=me"])
     assert "was dropped before" in capsys.readouterr().out

@@ -171,6 +171,11 @@ def read_answers(path: Path, form: str) -> dict[str, Answer]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HemError(f"file={path} is not there") from None
+    except IsADirectoryError:
+        inside = ", ".join(sorted(one.name for one in path.glob("*.json"))) or "none"
+        raise HemError(
+            f"file={path} is a folder; name the JSON file with the answers in it ({inside})"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise HemError(f"{path} is not readable JSON: {error}") from None
     found: dict[str, Answer] = {}

@@ -46,6 +46,8 @@ def test_no_answers_yet_is_said(tmp_path, shown, form):
     path.write_text(json.dumps(WRITERS[form]([Shown(one.example, one.picture) for one in shown], NAMES)))
     with pytest.raises(HemError, match="holds no verdict"):
         read_answers(path, form)
+    with pytest.raises(HemError, match=r"is a folder; name the JSON file with the answers in it \(f\.json\)"):
+        read_answers(tmp_path, form)
 
 
 def test_layouts(shown):

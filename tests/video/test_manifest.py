@@ -53,6 +53,8 @@ def test_equal_ids_are_an_error(make_video: MakeVideo) -> None:
     one, two = make_video("x/a.mp4", n=2), make_video("y/a.mp4", n=2)
     with pytest.raises(HemError, match=r"two videos have the id 'a\.mp4'"):
         scan_videos([one, two])
+    with pytest.raises(HemError, match=r"a\.mp4 is named twice: leave one of them out"):
+        scan_videos([one, one.parent / ".." / "x" / "a.mp4"])
 
 
 def test_list_of_paths(tmp_path: Path, make_video: MakeVideo) -> None:
