@@ -4,7 +4,7 @@ import bisect
 import heapq
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -126,7 +126,7 @@ def packet_times(path: str) -> list[float]:
         times: list[float] = []
         chain = chain_of(path, container.format.name, stream.id)
         try:
-            for packet, breaks in with_breaks(container.demux(stream), chain):
+            for packet, breaks in with_breaks(packets_of(container, stream), chain):
                 if not times and packet.pos is not None and chain and chain.lost_from(packet.pos) is not None:
                     times.append(math.nan)
                 if packet.size and not packet.is_discard:
@@ -160,7 +160,7 @@ def sure_frames(path: str) -> int:
         stream = video_stream(path, container)
         shown: list[int] = []  # pts, or the order of decoding, of each packet
         try:
-            for packet in container.demux(stream):
+            for packet in packets_of(container, stream):
                 if packet.size and not packet.is_discard:
                     shown.append(len(shown) if packet.pts is None else packet.pts)
         except av.FFmpegError:
@@ -206,13 +206,38 @@ def video_stream(path: str, container: InputContainer) -> VideoStream:
     """Return the first stream of moving pictures.
 
     Raises:
-        HemError: if there is none.
+        HemError: if there is none, or none in a codec that is known.
     """
-    for stream in container.streams.video:
-        if "attached_pic" not in str(getattr(stream, "disposition", "")).lower():
-            return stream
+    of_pictures = [
+        stream
+        for stream in container.streams.video
+        if "attached_pic" not in str(getattr(stream, "disposition", "")).lower()
+    ]
+    known = [stream for stream in of_pictures if stream.codec_context is not None]
+    if known:
+        return known[0]
     container.close()
+    if of_pictures:
+        raise HemError(
+            f"{path}: its pictures are in a codec that FFmpeg does not know, or its header is damaged"
+        )
     raise HemError(f"{path} has no video stream")
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+    """Yield the packets of a stream, also of a file in which another stream begins in the middle.
+
+    Damage lets one begin there in FLV, and PyAV, which does not know it, fails at its first packet.
+
+    Raises:
+        av.FFmpegError: where the file cannot be read; asked once more, it may go on behind that.
+    """
+    while True:
+        try:
+            yield from container.demux(stream)
+            return
+        except IndexError:
+            continue  # with the packet behind
 
 
 def rate_of(stream: VideoStream) -> float:

@@ -20,6 +20,7 @@ from hem.video.packets import (
     DecodingOrder,
     claimed_s,
     open_container,
+    packets_of,
     rate_of,
     sure_frames,
     video_stream,
@@ -247,7 +248,7 @@ class PyavReader(FrameReader):
         errors = 0
         while True:
             try:
-                for packet in self._container.demux(self._stream):
+                for packet in packets_of(self._container, self._stream):
                     errors = 0
                     if self._index is not None:
                         self._index.put_right(packet)

@@ -1,6 +1,6 @@
 """Packets that FFmpeg steps over without a word are a gap, and shift nothing; sound files have none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,10 +8,12 @@ import av
 import numpy as np
 import pytest
 
+from hem.errors import HemError
 from hem.structures import VideoReport
 from hem.video.avi_index import avi_index
 from hem.video.chain import chain_of, with_breaks
-from hem.video.packets import increasing, packet_times
+from hem.video.manifest import probe
+from hem.video.packets import increasing, packet_times, packets_of
 
 Encode = Callable[..., Path]
 FramesOf = Callable[..., tuple[dict[int, np.ndarray], VideoReport, dict[int, float]]]
@@ -331,3 +333,49 @@ def test_a_damaged_key_frame_costs_what_is_built_on_it_however_much(
     found, report, _ = frames_of(overwritten(path, packets[0].pos, 6, 2), threads=1)
     assert sorted(found) == list(range(300, 320)) and report.error is None
     assert [(gap.first_frame, gap.end_frame) for gap in report.gaps] == [(0, 300)]
+
+
+@pytest.mark.parametrize("name", ["a.flv", "sound.flv"])
+@pytest.mark.parametrize("kind", [8, 18])
+def test_another_stream_that_begins_in_the_middle_of_the_file_ends_nothing(
+    make: Callable[..., Path], frames_of: FramesOf, name: str, kind: int
+) -> None:
+    """FLV tells of no streams ahead: a damaged tag begins one, of sound or of other data."""
+    path = make(name)
+    with av.open(str(path)) as container:
+        tags = [packet.pos for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    assert data[tags[25]] == 9  # a tag of pictures
+    data[tags[25]] = kind
+    path.write_bytes(bytes(data))
+    found, report, _ = frames_of(path, threads=1)
+    assert len(found) >= 29 and max(found) >= FRAMES - 2 and report.error is None
+    assert len(packet_times(str(path))) >= FRAMES - 1
+
+
+def test_packets_go_on_behind_one_of_a_stream_that_pyav_does_not_know() -> None:
+    """Whether it fails at one hangs on what lies in memory, so that no file shows it surely."""
+
+    class Container:
+        parts = iter([([1, 2], IndexError), ([3], IndexError), ([4], None)])
+
+        def demux(self, stream: object) -> Iterator[int]:
+            packets, error = next(self.parts)
+            yield from packets
+            if error:
+                raise error("list index out of range")
+
+    assert list(packets_of(Container(), None)) == [1, 2, 3, 4]  # type: ignore[arg-type, comparison-overlap]
+
+
+def test_pictures_in_an_unknown_codec_are_an_error_that_says_so(
+    make: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make("sound.mp4").read_bytes()
+    assert data.count(b"avc1") >= 1
+    path = tmp_path / "unknown.mp4"
+    path.write_bytes(data.replace(b"avc1", b"zzz9"))
+    with pytest.raises(
+        HemError, match=r"unknown\.mp4: its pictures are in a codec that FFmpeg does not know"
+    ):
+        probe(path)
