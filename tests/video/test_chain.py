@@ -13,7 +13,8 @@ from hem.structures import VideoReport
 from hem.video.avi_index import avi_index
 from hem.video.chain import chain_of, with_breaks
 from hem.video.manifest import probe
-from hem.video.packets import increasing, packet_times, packets_of
+from hem.video.packets import increasing, packet_times
+from hem.video.packets import packets_of as all_packets_of
 
 Encode = Callable[..., Path]
 FramesOf = Callable[..., tuple[dict[int, np.ndarray], VideoReport, dict[int, float]]]
@@ -365,7 +366,7 @@ def test_packets_go_on_behind_one_of_a_stream_that_pyav_does_not_know() -> None:
             if error:
                 raise error("list index out of range")
 
-    assert list(packets_of(Container(), None)) == [1, 2, 3, 4]  # type: ignore[arg-type, comparison-overlap]
+    assert list(all_packets_of(Container(), None)) == [1, 2, 3, 4]  # type: ignore[arg-type, comparison-overlap]
 
 
 def test_pictures_in_an_unknown_codec_are_an_error_that_says_so(
