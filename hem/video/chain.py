@@ -17,6 +17,7 @@ from hem.video.transport import Transport, layout_of
 _HEAD = 65_536  # bytes of a file in which its header lies
 _ASF_DATA_HEADER = 50  # bytes of the data object before its packets
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_COUNTS = 2  # objects numbered one by one, from which on their writer is taken to count
 _FLV_TYPES = (8, 9, 18)  # sound, picture, other data
 _FLV_HEADER, _FLV_FOOTER = 11, 4  # bytes of a tag before and after its content
 
@@ -248,6 +249,7 @@ class _Asf(FileChain):
         self._ahead: _Piece | None = None  # seen, and not dealt with
         self._object: _Piece | None = None  # the newest one's first piece
         self._have = 0  # bytes of it
+        self._counted = 0  # objects whose number was one more than the one's before, up to the newest
         self._known = True
 
     def broken_before(self, pos: int | None) -> bool:
@@ -265,6 +267,7 @@ class _Asf(FileChain):
                 continue
             if piece.stream == self._stream and piece.offset == 0:
                 broken |= self._object is not None and self._have != self._object.size
+                broken |= self._skips_to(piece)
                 self._object, self._have = piece, piece.length
                 if piece.packet == pos:
                     return broken and not first
@@ -273,6 +276,14 @@ class _Asf(FileChain):
             broken |= piece.stream < 0 or not self._goes_on(piece)
             self._have += piece.length
         return broken and self._known
+
+    def _skips_to(self, piece: _Piece) -> bool:
+        """Whether the numbers of objects, which writers count up (not all of them), leave some out here."""
+        if self._object is None:
+            return False
+        counted = self._counted
+        self._counted = counted + 1 if (piece.number - self._object.number) % 256 == 1 else 0
+        return counted >= _ASF_COUNTS and not self._counted
 
     def _goes_on(self, piece: _Piece) -> bool:
         one = self._object

@@ -36,6 +36,13 @@ KINDS = {
     "sound.flv": {"codec": "libx264", "sound": "aac"},
     "a.wmv": {"codec": "wmv2", "kind": "asf"},
     "sound.wmv": {"codec": "wmv2", "kind": "asf", "sound": "mp2"},
+    "large.wmv": {
+        "codec": "wmv2",
+        "kind": "asf",
+        "sound": "mp2",
+        "bit_rate": 200_000,
+        "of_container": {"packet_size": "20000"},
+    },
     "small.wmv": {"codec": "msmpeg4v3", "kind": "asf", "of_container": {"packet_size": "800"}},
     "a.ts": {"codec": "libx264"},
     "mpeg2.ts": {"codec": "mpeg2video", "options": {"bf": "2", "g": "10"}},
@@ -127,6 +134,7 @@ def heads_of(path: Path) -> list[int]:
 
 UNNOTICED = {"mpeg2.ts", "a.m2ts", "mpeg4.avi", "sound.avi"}
 NOT_SEEN = {
+    "large.wmv",
     "hevc.mkv",
     "mpeg4.mkv",
     "mjpeg.mkv",
@@ -334,6 +342,27 @@ def test_a_damaged_key_frame_costs_what_is_built_on_it_however_much(
     found, report, _ = frames_of(overwritten(path, packets[0].pos, 6, 2), threads=1)
     assert sorted(found) == list(range(300, 320)) and report.error is None
     assert [(gap.first_frame, gap.end_frame) for gap in report.gaps] == [(0, 300)]
+
+
+@pytest.mark.parametrize("place", range(1, 7))
+def test_pictures_that_are_gone_from_within_a_packet_of_many_are_a_gap(
+    make: Callable[..., Path], frames_of: FramesOf, place: int
+) -> None:
+    """Zeros are pieces of a stream that is none; what tells is that the objects' numbers go on further on."""
+    path = make("large.wmv")
+    sound, _, times = frames_of(path, threads=1)
+    with av.open(str(path)) as container:
+        pos = [packet.pos for packet in container.demux(video=0) if packet.size]
+    second = sorted(set(pos))[1]
+    assert pos.count(second) >= 8
+    data = bytearray(path.read_bytes())
+    data[second + 1500 * place : second + 1500 * place + 4000] = bytes(4000)
+    path.write_bytes(bytes(data))
+    found, report, now = frames_of(path, threads=1)
+    assert 0 < FRAMES - len(found) <= 25 and report.gaps
+    # up to the first of them, which the decoder may not notice to be damaged
+    assert all((found[k] == sound[k]).all() for k in found if k >= report.gaps[-1].end_frame)
+    assert all(now[k] == pytest.approx(times[k], abs=0.0011) for k in found)
 
 
 @pytest.mark.parametrize("name", ["a.flv", "sound.flv"])
