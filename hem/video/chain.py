@@ -108,8 +108,10 @@ class _Matroska(FileChain):
         self._track, at, time = self._track_at(pos), 0, None
         while at < pos:
             element = self._element(at)
-            if element is None or element.content == pos:
-                break
+            if element is None:
+                return time or 0  # what is here cannot be read, and times begin at 0
+            if element.content == pos:
+                return None
             if element.name == self._TIME and element.end is not None and time is None:
                 time = int.from_bytes(
                     self._read(element.content, min(8, element.end - element.content)), "big"
@@ -117,7 +119,7 @@ class _Matroska(FileChain):
             elif time is not None and self._is_picture(element):
                 return time
             at = self._next_after(element)
-        return None
+        return time or 0  # what is here tells a wrong length
 
     def broken_before(self, pos: int | None) -> bool:
         """See Chain; ``pos`` is where a block's content begins."""

@@ -28,6 +28,8 @@ class Chain(ABC):
     def lost_from(self, pos: int) -> int | None:
         """Return when pictures begin that lie before the first packet; None if none does or it is unknown.
 
+        Where what lies there cannot be read, pictures are taken to.
+
         Args:
             pos: where the first packet of the stream lies.
 

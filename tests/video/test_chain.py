@@ -315,15 +315,20 @@ def test_a_damaged_beginning_is_a_gap(make: Callable[..., Path], frames_of: Fram
     assert report.gaps[0].first_frame == 0 and report.video.n_frames == FRAMES and len(found) >= FRAMES - 20
 
 
-@pytest.mark.parametrize("name", ["hevc.mkv", "vp9.webm", "a.mkv"])
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [("hevc.mkv", 0), ("vp9.webm", 0), ("a.mkv", 0)]
+    # what tells where pictures begin is gone too
+    + [(name, 24) for name in ("hevc.mkv", "vp9.webm", "a.mkv", "mjpeg.mkv", "mpeg4.mkv", "sound.mkv")],
+)
 def test_what_lies_before_the_first_packet_that_is_found_counts(
-    make: Callable[..., Path], frames_of: FramesOf, name: str
+    make: Callable[..., Path], frames_of: FramesOf, name: str, before: int
 ) -> None:
     path = make(name)
     sound, _, _ = frames_of(path, threads=1)
     with av.open(str(path)) as container:
         at = next(packet.pos for packet in container.demux(video=0) if packet.size)
-    path = overwritten(path, at, 300, 1)
+    path = overwritten(path, at - before, 300, 1)
     found, report, _ = frames_of(path, threads=1)
     assert [k for k in found if (found[k] != sound[k]).any()] == []
     assert report.gaps[0].first_frame == 0 and report.video.n_frames == FRAMES and len(found) >= FRAMES - 20
