@@ -98,7 +98,7 @@ class Detector(nn.Module):
 
         Args:
             images: uint8 (3, H, W) each, or uint8 (B, 3, H, W).
-            floor_score: detections with score >= this are kept, in [0, 1]. Lower keeps more
+            floor_score: detections with score >= this are kept, in score_range. Lower keeps more
                 evidence for mining and costs time in suppression and room on disk.
         """
         with self._asked(floor_score) as asking:
@@ -124,8 +124,11 @@ class Detector(nn.Module):
 
     @contextmanager
     def _asked(self, floor_score: float) -> Iterator[Asking]:
-        if not 0 <= floor_score <= 1:
-            raise HemError(f"detector: floor_score must lie in [0, 1], got {floor_score}")
+        lowest, highest = self.score_range
+        if not lowest <= floor_score <= highest:
+            raise HemError(
+                f"detector: floor_score must lie in score_range, {lowest:g}..{highest:g}, got {floor_score}"
+            )
         # torchvision keeps scores > threshold in float32; the exact cut at >= is made in float64.
         self.set_floor(floor_score - 1e-6)
         here = self.device

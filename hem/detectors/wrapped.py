@@ -99,8 +99,9 @@ class WrappedDetector(Detector):
         name = self.settings["name"]
         if not isinstance(answer, Mapping) or not {"boxes", "scores"} <= set(answer):
             raise HemError(f"detector {name}: an answer must be a mapping with boxes and scores")
-        boxes = _tensor(answer["boxes"], torch.float32).reshape(-1, 4)
-        scores = _tensor(answer["scores"], torch.float32).reshape(-1)
+        # as they are given: a score of 0.7 in float32 would be below a threshold of 0.7
+        boxes = _tensor(answer["boxes"], torch.float64).reshape(-1, 4)
+        scores = _tensor(answer["scores"], torch.float64).reshape(-1)
         labels = _tensor(answer.get("labels", np.ones(len(scores))), torch.int64).reshape(-1)
         if not len(boxes) == len(scores) == len(labels):
             raise HemError(
@@ -131,4 +132,6 @@ class WrappedDetector(Detector):
 
 
 def _tensor(values: Any, dtype: torch.dtype) -> Tensor:  # noqa: ANN401
-    return torch.as_tensor(values).detach().to("cpu", dtype)
+    if isinstance(values, Tensor):
+        return values.detach().to("cpu", dtype)
+    return torch.as_tensor(values, dtype=dtype)  # Python's numbers would be rounded on the way

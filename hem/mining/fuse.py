@@ -13,9 +13,11 @@ from hem.mining.table import (
     NEGATIVE,
     POSITIVE,
     PSEUDO,
+    SAME_OBJECT_IOU,
     MinedTable,
     as_ignored,
     first_kind,
+    off_labels,
     with_gaps,
 )
 from hem.mining.temporal import Steadiness, columns_of, decide, negative_weight, steadiness, verdict_table
@@ -31,7 +33,6 @@ from hem.structures import HardExample
 from hem.structures.evidence import Evidence
 
 _SAME_BOX_PX = 0.01  # to which an example's identity is rounded
-_SAME_OBJECT_IOU = 0.5  # as everywhere a box counts as an object's
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,21 +133,30 @@ def with_support(
 
 
 def response_weight(
-    answer: NDArray[np.float64], mean: NDArray[np.float64], thresholds: ElicitedThresholds
+    answer: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    thresholds: ElicitedThresholds,
+    most: float = 1.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return float64 (N,) twice: weight as a negative and as a positive, each in [0.5, 1].
 
     A negative's falls from 1 at an answer of 0 to 0.5 at negative_response; a positive's rises from 0.5
-    at a mean of positive_response to 1 at twice that (or at 1, if nearer).
+    at a mean of positive_response to 1 at twice that (or at ``most``, the highest score there is, if nearer).
     """
     low, high = max(thresholds.negative_response, 1e-9), thresholds.positive_response
-    top = max(min(2 * high, 1.0), high + 1e-9)
+    top = max(min(2 * high, most), high + 1e-9)
     negative = 0.5 + 0.5 * np.clip(1 - answer / low, 0.0, 1.0)
     if np.isfinite(high):
         positive = 0.5 + 0.5 * np.clip((mean - high) / (top - high), 0.0, 1.0)
     else:  # a quantile that every detection reaches, or none
         positive = np.full(len(mean), 1.0 if high < 0 else 0.5)
     return negative, positive
+
+
+def _most(evidence: Evidence) -> float:
+    """Return the highest score that the detector gives."""
+    known = evidence.detections.score_range
+    return 1.0 if known is None else known[1]
 
 
 def on_track(
@@ -170,7 +180,7 @@ def with_clear_negatives(
     kept = verdict.copy()
     own, surer, _ = index.in_frame
     negative, taught = verdict == NEGATIVE, (verdict == POSITIVE) | (verdict == PSEUDO)
-    same = (index.in_frame_iou >= _SAME_OBJECT_IOU) & (found.labels[own] == found.labels[surer])
+    same = (index.in_frame_iou >= SAME_OBJECT_IOU) & (found.labels[own] == found.labels[surer])
     kept[surer[same & negative[surer] & taught[own]]] = IGNORE
     kept[own[same & negative[own] & taught[surer]]] = IGNORE
     if clear_iou < 1:
@@ -213,9 +223,10 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
     )
     verdict = with_clear_negatives(evidence, verdict, thresholds.neighbour_threshold, thresholds.clear_iou)
     mean = np.nan_to_num(answers.mean, nan=0.0)
-    as_negative, as_positive = response_weight(mean, mean, thresholds)
+    as_negative, as_positive = response_weight(mean, mean, thresholds, _most(evidence))
     weights = np.where(verdict == NEGATIVE, as_negative, as_positive)
-    return _table(evidence, "elicited", verdict, weights, {"response": answers.mean}, thresholds.refine_boxes)
+    seen = {"response": answers.mean}
+    return off_labels(_table(evidence, "elicited", verdict, weights, seen, thresholds.refine_boxes))
 
 
 def _table(
@@ -252,6 +263,7 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     are ignored with ``needs_answer``, and its labels and filled gaps with ``labels_need_answer``.
     Gaps filled by matching come on top, unless a detection in them was judged already; between detections
     of which one is a hard negative or can be no positive they are ignored.
+    No hard negative lies on what is taught as an object of its class: see off_labels.
     A verdict that both kinds reach has the larger of their weights, plus a tenth of the smaller, at
     most 1: more evidence of either kind never lowers it.
 
@@ -270,10 +282,10 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     if evidence.change is not None:
         seen["change"] = evidence.change
     table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)
-    if not limits.max_gap:
-        return table
-    gaps = gap_table(evidence, limits, "hem", (verdict == NEGATIVE) | no_label)
-    return with_gaps(table, as_ignored(gaps) if _labels_asked(evidence, response) else gaps)
+    if limits.max_gap:
+        gaps = gap_table(evidence, limits, "hem", (verdict == NEGATIVE) | no_label)
+        table = with_gaps(table, as_ignored(gaps) if _labels_asked(evidence, response) else gaps)
+    return off_labels(table)
 
 
 def _labels_asked(evidence: Evidence, response: ElicitedThresholds) -> bool:
@@ -325,7 +337,7 @@ def _fused(
     # what the video alone calls false was isolated from its neighbours already
     clear = with_clear_negatives(evidence, verdict, limits.neighbour_threshold, response.clear_iou)
     verdict = np.where(known | by_place, clear, verdict)
-    by_answer = response_weight(np.where(static, 0.0, both), mean, response)
+    by_answer = response_weight(np.where(static, 0.0, both), mean, response, _most(evidence))
     weights = np.where(
         verdict == NEGATIVE, _together(as_false, by_answer[0] * low), _together(as_true, by_answer[1] * high)
     )

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hem.ops.isolation import any_of
+from hem.ops.boxes import paired_iou
+from hem.ops.isolation import any_of, expand_ranges
 from hem.structures import HardExample, Kind, VideoDetections
 from hem.structures.example_list import KINDS, ExampleColumns, ExampleList
 from hem.structures.video import VideoInfo
 
 NEGATIVE, POSITIVE, PSEUDO, IGNORE = range(4)
+SAME_OBJECT_IOU = 0.5  # as everywhere a box counts as an object's
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +171,29 @@ def with_gaps(table: MinedTable, gaps: MinedTable) -> MinedTable:
     gaps = some_of(gaps, ~judged[gaps.row] | (gaps.row < 0))
     filled = any_of(gaps.row[(gaps.kind == POSITIVE) & (gaps.row >= 0)], count)
     return joined([some_of(table, ~((table.kind == IGNORE) & filled[table.row])), gaps])
+
+
+def off_labels(table: MinedTable) -> MinedTable:
+    """Return the table with hard negatives ignored that lie on what is taught as an object of their class.
+
+    The boxes are those that are taught: of filled gaps and refined ones, too. IoU from SAME_OBJECT_IOU on;
+    how sure either is does not matter.
+    """
+    negative = np.flatnonzero(table.kind == NEGATIVE)
+    frames = table.frame_index[negative]
+    if not len(negative):
+        return table
+    here = any_of(frames, int(table.frame_index.max()) + 1)[table.frame_index]
+    taught = np.flatnonzero(here & ((table.kind == POSITIVE) | (table.kind == PSEUDO)))
+    taught = taught[np.argsort(table.frame_index[taught], kind="stable")]
+    start, end = (np.searchsorted(table.frame_index[taught], frames, side=side) for side in ("left", "right"))
+    owner, at = expand_ranges(start, end)
+    one, other = negative[owner], taught[at]
+    same = table.labels[one] == table.labels[other]
+    one, other = one[same], other[same]
+    overlap = paired_iou(table.boxes_xyxy.take(one, axis=0), table.boxes_xyxy.take(other, axis=0))
+    on_one = one[overlap >= SAME_OBJECT_IOU]
+    return as_ignored(table, any_of(on_one, len(table))) if len(on_one) else table
 
 
 def as_ignored(table: MinedTable, which: NDArray[np.bool_] | bool = True) -> MinedTable:

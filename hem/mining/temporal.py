@@ -26,6 +26,7 @@ from hem.mining.table import (
     MinedTable,
     detection_table,
     first_kind,
+    off_labels,
     picks,
     with_gaps,
 )
@@ -279,7 +280,7 @@ def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedT
     Weights: a hard negative's is visible · (1 - steadiness / threshold) scaled to [0.5, 1] - it rises
     with every neighbour frame that shows the picture and falls with whatever supports it; a
     pseudo-label's is its support; a hard positive's the lowest agreement in its gap. A gap of which one end
-    is a hard negative is ignored.
+    is a hard negative is ignored, and so is a hard negative on what is taught as an object of its class.
 
     Raises:
         HemError: if a threshold lies outside the ranges that the evidence was collected for.
@@ -293,9 +294,9 @@ def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedT
     false = np.flatnonzero(negative)
     weights[false] = negative_weight(found, thresholds, false)
     table = verdict_table(evidence, "temporal", verdict, weights, columns_of(found))
-    if not thresholds.max_gap:
-        return table
-    return with_gaps(table, gap_table(evidence, thresholds, "temporal", negative))
+    if thresholds.max_gap:
+        table = with_gaps(table, gap_table(evidence, thresholds, "temporal", negative))
+    return off_labels(table)
 
 
 def negative_weight(

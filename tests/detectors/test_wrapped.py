@@ -78,6 +78,19 @@ def test_a_wrong_answer_is_named(answer, words):
         wrap(lambda images: answer).detect([FRAME])
 
 
+def test_numbers_stay_as_they_are_given_and_the_floor_is_on_their_scale():
+    answer = [{"boxes": [[0.1, 0.2, 5.3, 5.7]] * 2, "scores": [0.7, 0.69999999]}]
+    (found,) = wrap(lambda images: answer).detect([FRAME], floor_score=0.7)
+    assert found.scores.tolist() == [0.7] and found.boxes_xyxy.tolist() == [[0.1, 0.2, 5.3, 5.7]]
+    percent = wrap(lambda images: [{**answer[0], "scores": [70.0, 4.9]}], score_range=(0.0, 100.0))
+    assert len(percent.detect([FRAME], floor_score=5.0)[0]) == 1
+    logit = wrap(lambda images: [{**answer[0], "scores": [-3.0, -7.0]}], score_range=(-9.0, 9.0))
+    assert len(logit.detect([FRAME], floor_score=-5.0)[0]) == 1
+    for detector, floor in ((wrap(bright), 5.0), (wrap(bright), -0.1), (percent, 101.0)):
+        with pytest.raises(HemError, match="floor_score must lie in score_range"):
+            detector.detect([FRAME], floor_score=floor)
+
+
 def test_scores_lie_in_their_range_up_to_rounding():
     answer = [{"boxes": [[0, 0, 5, 5]] * 3, "scores": [1.000001, 99.0, 100.0]}]
     (found,) = wrap(lambda images: answer, score_range=(0.0, 100.0)).detect([FRAME])

@@ -234,7 +234,7 @@ def test_a_detector_that_scores_up_to_a_hundred_mines_what_the_same_up_to_one_do
     for most in (1.0, 100.0):
         out = world / f"{preset}_{most}"
         result = mine_videos(world / "clip.mp4", preset, detector=detector(most), output_dir=out)
-        kinds.append([(e.kind, e.frame_index, e.box_xyxy) for e in result.examples])
+        kinds.append([(e.kind, e.frame_index, e.box_xyxy, round(e.weight, 6)) for e in result.examples])
         again = mine_videos(world / "clip.mp4", preset, detector=detector(most), output_dir=out)
         assert plain(again) == plain(result)
     assert kinds[0] == kinds[1] and len({kind for kind, *_ in kinds[0]}) >= 2

@@ -8,8 +8,10 @@ import torch
 
 from hem.errors import HemError
 from hem.mining.collect import collect_evidence
+from hem.mining.fuse import response_weight
 from hem.mining.matching import BoxTemplate
 from hem.mining.run import query
+from hem.mining.table import IGNORE, NEGATIVE, POSITIVE, PSEUDO, MinedTable, off_labels
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
 from hem.structures import FrameBatch, Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence, ResponseTable
@@ -31,10 +33,11 @@ def found_in(frames, boxes, scores, n_frames, fps=10.0):
 
 @pytest.mark.parametrize("rule", ["elicited", "hem"])
 @pytest.mark.parametrize("label", [1, 2])
-def test_no_hard_negative_lies_on_what_is_taught_as_an_object_of_its_class(rule, label):
-    """In frame 2 of a track the object is found unsurely and answers; a surer box of it does not."""
+@pytest.mark.parametrize(("own", "kind"), [(0.4, Kind.HARD_POSITIVE), (0.7, Kind.PSEUDO_LABEL)])
+def test_no_hard_negative_lies_on_what_is_taught_as_an_object_of_its_class(rule, label, own, kind):
+    """In frame 2 of a track the object is found and answers; a box of it as sure, or surer, does not."""
     boxes = [[20, 20, 60, 100]] * 3 + [[24, 20, 74, 100]] + [[20, 20, 60, 100]] * 2
-    found = found_in([0, 1, 2, 2, 3, 4], boxes, [0.9, 0.9, 0.4, 0.7, 0.9, 0.9], 5)
+    found = found_in([0, 1, 2, 2, 3, 4], boxes, [0.9, 0.9, own, 0.7, 0.9, 0.9], 5)
     found = replace(found, labels=np.array([1, 1, 1, label, 1, 1]))
     answers = ResponseTable(
         [2, 2, 3, 3], [0, 1, 0, 1], [0.8, 0.8, 0.2, 0.2], [0.9] * 4, np.tile([[20.0, 20, 60, 100]], (4, 1))
@@ -46,7 +49,39 @@ def test_no_hard_negative_lies_on_what_is_taught_as_an_object_of_its_class(rule,
     thresholds = {"elicited": asked, "hem": HemThresholds(LIMITS, asked)}[rule]
     kinds = [e.kind for e in query(evidence, rule, thresholds).examples() if e.frame_index == 2]
     other = Kind.IGNORE if label == 1 else Kind.HARD_NEGATIVE  # of another class it may be false
-    assert sorted(kinds) == sorted([Kind.HARD_POSITIVE, other])
+    assert sorted(kinds) == sorted([kind, other])
+
+
+@pytest.mark.parametrize(("most", "weights"), [(1.0, [0.5, 1.0, 1.0]), (100.0, [0.5, 0.8, 1.0])])
+def test_a_positive_weighs_by_where_its_answer_lies_up_to_the_highest_score(most, weights):
+    asked = ElicitedThresholds(score_threshold=60.0, positive_response=50.0)
+    answers = np.array([50.0, 80.0, 100.0])
+    np.testing.assert_allclose(response_weight(answers, answers, asked, most)[1], weights)
+
+
+def test_hard_negatives_are_held_against_the_boxes_that_are_taught():
+    """Also those of gaps, which no detection (row -1) tells of."""
+    kinds = [NEGATIVE, POSITIVE, NEGATIVE, NEGATIVE, PSEUDO, NEGATIVE, IGNORE, NEGATIVE]
+    frames = [3, 3, 3, 1, 1, 2, 2, 7]
+    boxes = [
+        [0, 0, 10, 10],
+        [2, 0, 12, 10],
+        [5, 0, 15, 10.001],
+        [0, 0, 10, 10],
+        [0, 0, 10, 10],
+        *[[0, 0, 9, 9]] * 3,
+    ]
+    count = len(kinds)
+    table = MinedTable(
+        VideoInfo("a.mp4"), "hem", np.array([0, -1, 2, 3, 4, 5, 6, 7]), np.array(frames), np.zeros(count),
+        np.array(boxes, dtype=float), np.array([1, 1, 1, 1, 2, 1, 1, 1]), np.array(kinds, dtype=np.int8),
+        np.full(count, 0.5), np.full(count, 0.75),
+    )  # fmt: skip
+    after = off_labels(table)
+    assert np.flatnonzero(after.kind != table.kind).tolist() == [0, 2]  # the last two: 3/7 and another class
+    assert after.kind[[0, 2]].tolist() == [IGNORE, IGNORE]
+    assert after.weights.tolist() == [0, 0.75, 0, *[0.75] * 5]
+    assert off_labels(after) is after
 
 
 def test_pictures_shown_several_times_change_no_verdict_elsewhere():
