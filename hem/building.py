@@ -15,6 +15,7 @@ from hem.data.bundle import DataBundle, readable
 from hem.data.held_back import hold_back
 from hem.detectors.protocol import Detector
 from hem.errors import HemError
+from hem.evaluation.video_files import require_truth
 from hem.instantiate import check_arguments, instantiate, locate
 from hem.leak_check import note_of_leaks
 from hem.mining.presets import Preset
@@ -148,6 +149,12 @@ def build_parts(
     )
     skipped = [{"path": one.path, "reason": one.reason} for one in (*unlabelled.left_out, *heldout.left_out)]
     _refuse_leak(unlabelled.videos, heldout.videos)
+    for key, named, videos in (
+        ("heldout_truth", config.heldout_truth, heldout.videos),
+        ("videos_truth", config.videos_truth, unlabelled.videos),
+    ):
+        if named is not None:  # what figures need is missed before anything is trained
+            require_truth(Path(named), [video.video_id for video in videos], key)
     data = replace(data, test=readable(data.test))
     data = replace(data, note=note_of_leaks(config, data, unlabelled.videos, heldout.videos))
     if any(is_calibrated(one) for one in settings.values()):

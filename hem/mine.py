@@ -1,6 +1,8 @@
 """``python -m hem.mine``: hard examples from video and a checkpoint, detections, or stored evidence."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -125,19 +127,35 @@ def _keep_frames(config: MineConfig, result: MiningResult, output: Path) -> None
     names = next((tuple(one.detections.class_names) for one in result.evidence), ())
     names = names_up_to(names, max((example.label for example in result.examples), default=1))
     folder = _frames_folder(output)
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier call, whose examples have just been replaced
     caps = Caps(config.replay.max_frames, config.replay.max_per_video, config.replay.max_per_track)
-    write_round(
-        folder,
-        1,
-        result.examples,
-        videos,
-        Videos(videos, config.video).reread,
-        names,
-        caps=caps,
-        image_format=config.replay.image_format,
-        made_by={EXAMPLES: sha256_file(output / EXAMPLES)},  # so that hem.export knows it from a later call's
-    )
+    with _replaced(folder):
+        write_round(
+            folder,
+            1,
+            result.examples,
+            videos,
+            Videos(videos, config.video).reread,
+            names,
+            caps=caps,
+            image_format=config.replay.image_format,
+            made_by={EXAMPLES: sha256_file(output / EXAMPLES)},  # hem.export knows it by this
+        )
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[None]:
+    """Put a folder of an earlier call aside while a new one is made, and back if that fails."""
+    aside = folder.with_name(f".{folder.name}.before")
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+    try:
+        yield
+    except BaseException:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from hem.artifacts.places import RUN_DIR, require_writable
 from hem.building import build_parts, truth_folder
 from hem.compose import entry
 from hem.config import TrainConfig, check
-from hem.data.video_truth import truth_for
 from hem.errors import HemError
+from hem.evaluation.video_files import read_truth
 from hem.honouring import honouring
 from hem.measured import measured
 from hem.reporting.intervals import video_intervals
@@ -21,7 +21,7 @@ from hem.reporting.objectives import check_objective, main_mining_arm, objective
 from hem.reporting.run_log import RunLog
 from hem.reporting.run_report import write_report
 from hem.reporting.steps import Steps
-from hem.structures import VideoDetections, VideoInfo, VideoTruth
+from hem.structures import VideoDetections, VideoTruth
 from hem.training.calibration import CALIBRATION
 from hem.training.checkpoint import load_checkpoint
 from hem.training.experiment import EXAMPLES, Experiment
@@ -148,13 +148,14 @@ def _measured(
     """Return the summary, and what the report needs besides."""
     parts, config = experiment.parts, experiment.config
     targets = targets_of(parts.data.test)
-    truths = _truths(config.heldout_truth, parts.data.heldout_truth, parts.heldout)
     names = parts.data.class_names
     stills = {name: load_stills(folder / STILLS) for name, folder in folders.items()}
     videos = {name: experiment.heldout_detections(folder) for name, folder in folders.items()}
+    truths = _truths(config.heldout_truth, parts.data.heldout_truth, videos["baseline"])
     point = point_of(stills["baseline"], targets, videos["baseline"], truths, names)
     arms = {name: figures(stills[name], targets, videos[name], truths, names, point) for name in folders}
-    mined_truths = _truths(config.videos_truth, parts.data.videos_truth, parts.videos)
+    unlabelled = next((one.detections for one in mined.values()), [])
+    mined_truths = _truths(config.videos_truth, parts.data.videos_truth, unlabelled)
     by_arm = {name: mining_figures(one, mined_truths, point) for name, one in mined.items()}
     main_arm = main_mining_arm(config)
     document = summary(
@@ -185,9 +186,9 @@ def _measured(
     return document, kept
 
 
-def _truths(configured: str | None, own: str | None, videos: Sequence[VideoInfo]) -> list[VideoTruth]:
-    folder = truth_folder(configured, own)
-    found = [] if folder is None else [truth_for(folder, video.video_id) for video in videos]
+def _truths(configured: str | None, own: str | None, videos: Sequence[VideoDetections]) -> list[VideoTruth]:
+    place = truth_folder(configured, own)
+    found = [] if place is None else [read_truth(place, video) for video in videos]
     return [truth for truth in found if truth is not None]
 
 

@@ -169,6 +169,21 @@ def test_removals_of_a_run_that_nobody_reviewed_are_honoured_elsewhere(world, ru
     assert same.kind is Kind.IGNORE
 
 
+def test_frames_of_another_video_under_the_old_name_are_refused_and_those_kept_stay(world, run):
+    assert run(*given(world, "keep_frames=true"))[0] == 0
+    kept = sorted((world / "out" / "replay" / "round_001").rglob("*"))
+    assert len(kept) > 3
+    noise = np.random.default_rng(9).integers(0, 255, (FRAMES, 120, 160, 3), dtype=np.uint8)
+    write_video(world / "clip.mp4", iter(noise), fps=10)
+    status, said = run(f"evidence={world / 'out'}", "keep_frames=true")
+    assert status == 2 and "clip.mp4 is not the video that was read before, by its content" in said
+    assert sorted((world / "out" / "replay" / "round_001").rglob("*")) == kept
+    (world / "clip.mp4").unlink()
+    status, said = run(f"evidence={world / 'out'}", "keep_frames=true")
+    assert status == 2 and "is not there" in said
+    assert sorted((world / "out" / "replay" / "round_001").rglob("*")) == kept
+
+
 def test_two_files_with_a_videos_detections_are_refused(world, run):
     (world / "found").mkdir()
     (world / "found" / "clip.txt").write_text((world / "found.txt").read_text())

@@ -156,6 +156,7 @@ def _miss_rate(predictions: Path, ground_truth: Path, setups: str) -> _Answer:
 
 def _video(predictions: Path, ground_truth: Path, only: Collection[Path] | None) -> _Answer:
     found, examples = video_files.read_detections(predictions, only)
+    video_files.require_truth(ground_truth, [one.video.video_id for one in found], "ground_truth")
     read = [video_files.read_truth(ground_truth, one) for one in found]
     truths = [truth for truth in read if truth is not None]
     if not truths:

@@ -1,7 +1,7 @@
 """Detections and truth of videos from files, for the ``video`` protocol."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def read_detections(
     """
     if path.is_file():
         return [load_detections(path)], []
-    files = {file: _kind(file) for file in sorted(path.rglob("*.parquet") if only is None else only)}
+    files = {file: _kind(file) for file in sorted(_all_of(path) if only is None else only)}
     found = [load_detections(file) for file, kind in files.items() if kind.startswith("hem/detections/")]
     if not found:
         raise HemError(f"{path} holds no detections; `python -m hem.detect` writes them (.parquet)")
@@ -50,6 +50,11 @@ def read_detections(
         for example in load_examples(file)[0]
     ]
     return found, examples
+
+
+def _all_of(path: Path) -> list[Path]:
+    """Return the Parquet files below a folder; of frames kept for replay the examples are there already."""
+    return [file for file in path.rglob("*.parquet") if "replay" not in file.relative_to(path).parts[:-1]]
 
 
 def read_truth(path: Path, found: VideoDetections) -> VideoTruth | None:
@@ -64,15 +69,35 @@ def read_truth(path: Path, found: VideoDetections) -> VideoTruth | None:
     if not path.exists():
         raise HemError(f"{path} is not there; give the truth's file or the folder that holds it")
     video = found.video.video_id
-    folder = Path(video).parent
-    places = [path / f"{video}.parquet", path / f"{video}.txt", path / folder / "gt.txt"]
+    place = truth_place(path, video)
+    if place is None:
+        return None
+    own = place.suffix == ".parquet"
+    return replace(load_truth(place), video_id=video) if own else _mot_truth(place, found)
+
+
+def truth_place(path: Path, video_id: str) -> Path | None:
+    """Return the file with a video's truth, as read_truth looks for it; None if there is none."""
     if path.is_file():
-        places = [path]
-    for place in places:
-        if place.is_file():
-            own = place.suffix == ".parquet"
-            return replace(load_truth(place), video_id=video) if own else _mot_truth(place, found)
-    return None
+        return path
+    places = (path / f"{video_id}.parquet", path / f"{video_id}.txt", path / Path(video_id).parent / "gt.txt")
+    return next((place for place in places if place.is_file()), None)
+
+
+def require_truth(path: Path, video_ids: Sequence[str], key: str) -> None:
+    """Raise HemError where a setting ``key`` names no truth, or one file for several videos."""
+    if not path.exists():
+        raise HemError(f"{key}={path} is not there; give the truth's file or the folder that holds it")
+    if path.is_file() and len(video_ids) > 1:
+        raise HemError(
+            f"{key}={path} is one file for {len(video_ids)} videos; give a folder with one for each, named "
+            "after it (clip.mp4 -> clip.mp4.parquet, or clip.mp4.txt in MOT text)"
+        )
+    if video_ids and all(truth_place(path, one) is None for one in video_ids):
+        raise HemError(
+            f"{key}={path} holds no truth for any of {len(video_ids)} videos: looked for "
+            f"{video_ids[0]}.parquet, {video_ids[0]}.txt (MOT text) and the like"
+        )
 
 
 def _mot_truth(path: Path, found: VideoDetections) -> VideoTruth:

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from hem.artifacts import sha256_known
 from hem.errors import HemError
 from hem.structures import FrameBatch, FrameGap, VideoInfo, VideoReport
 from hem.video.source import Decoder, DeviceChoice, Guard, check_settings, open_source
@@ -154,7 +155,8 @@ def frames_again(
     decoders miss after seeks. Duplicates are read once. However many are chosen, a few are held at a time.
 
     Raises:
-        HemError: if a number is negative, before anything is read; or, behind the frames that can be read,
+        HemError: if a number is negative or the file holds another content than ``video.digest`` says, before
+            anything is read; or, behind the frames that can be read,
             if one lies in a gap or beyond the end. It names both.
     """
     wanted = sorted(set(frame_indices))
@@ -162,6 +164,7 @@ def frames_again(
         return
     if wanted[0] < 0:
         raise HemError(f"{video.video_id}: frame numbers start at 0, got {wanted[0]}")
+    _refuse_another(video)
     read = set()
     with open_source(
         video,
@@ -183,3 +186,12 @@ def frames_again(
     if lost:
         why = report.error or "; ".join(gap.reason for gap in report.gaps) or "the video is shorter"
         raise HemError(f"{video.video_id}: frames {lost[:5]} cannot be read again ({why})")
+
+
+def _refuse_another(video: VideoInfo) -> None:
+    path = Path(video.path)
+    if video.digest and path.is_file() and sha256_known(path) != video.digest:
+        raise HemError(
+            f"{video.video_id}: {path} is not the video that was read before, by its content: put that one "
+            "back, or begin anew with this one (into another output_dir)"
+        )

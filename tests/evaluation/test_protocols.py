@@ -106,6 +106,9 @@ def test_video_from_own_truth_with_purity(video_folder, make_truth):
     write_table(truth / "set" / "a.mp4.parquet", "video_truth", columns, header=header)
     example = HardExample("set/a.mp4", "", 6, 0.6, C, 1, Kind.HARD_NEGATIVE, 0.95, 1.0, "r")
     save_examples(predictions / "hard_examples.parquet", [example], class_names=("x",))
+    on_object = HardExample("set/a.mp4", "", 6, 0.6, A, 1, Kind.HARD_NEGATIVE, 0.95, 1.0, "r")
+    kept = predictions / "replay" / "round_001" / "hard_examples.parquet"  # of an earlier call, say
+    save_examples(kept, [on_object], class_names=("x",))
     figures = run_protocol("video", predictions, truth).figures
     assert figures["frames"] == 19
     assert figures["purity"]["hard_negative"]["value"] == 1.0
