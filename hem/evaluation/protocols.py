@@ -159,8 +159,6 @@ def _video(predictions: Path, ground_truth: Path, only: Collection[Path] | None)
     video_files.require_truth(ground_truth, [one.video.video_id for one in found], "ground_truth")
     read = [video_files.read_truth(ground_truth, one) for one in found]
     truths = [truth for truth in read if truth is not None]
-    if not truths:
-        raise HemError(f"{ground_truth} holds no truth for any of {[one.video.video_id for one in found]}")
     detections = [one for one, _ in pair_videos(found, truths)]
     matched = match_videos(detections, truths)
     curve = curve_of(matched)

@@ -301,14 +301,15 @@ def _drawn_of(ids: Sequence[str]) -> dict[str, str]:
 def _refuse_equal_ids(found: Sequence[tuple[str, Path]]) -> None:
     first: dict[str, Path] = {}
     for video_id, path in found:
-        if video_id in first and first[video_id].samefile(path):
+        if video_id not in first:
+            first[video_id] = path
+            continue
+        if first[video_id].samefile(path):
             raise HemError(f"{path} is named twice: leave one of them out")
-        if video_id in first:
-            raise HemError(
-                f"two videos have the id {video_id!r}: {first[video_id]} and {path}; "
-                "scan a folder above both, or rename one"
-            )
-        first[video_id] = path
+        raise HemError(
+            f"two videos have the id {video_id!r}: {first[video_id]} and {path}; "
+            "scan a folder above both, or rename one"
+        )
 
 
 def _names(roots: Sequence[str | Path]) -> str:

@@ -1,6 +1,6 @@
 """Packets that FFmpeg steps over without a word are a gap, and shift nothing; sound files have none."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from hem.video.avi_index import avi_index
 from hem.video.chain import chain_of, with_breaks
 from hem.video.manifest import probe
 from hem.video.packets import increasing, packet_times
-from hem.video.packets import packets_of as all_packets_of
 
 Encode = Callable[..., Path]
 FramesOf = Callable[..., tuple[dict[int, np.ndarray], VideoReport, dict[int, float]]]
@@ -386,21 +385,6 @@ def test_another_stream_that_begins_in_the_middle_of_the_file_ends_nothing(
     found, report, _ = frames_of(path, threads=1)
     assert len(found) >= 29 and max(found) >= FRAMES - 2 and report.error is None
     assert len(packet_times(str(path))) >= FRAMES - 1
-
-
-def test_packets_go_on_behind_one_of_a_stream_that_pyav_does_not_know() -> None:
-    """Whether it fails at one hangs on what lies in memory, so that no file shows it surely."""
-
-    class Container:
-        parts = iter([([1, 2], IndexError), ([3], IndexError), ([4], None)])
-
-        def demux(self, stream: object) -> Iterator[int]:
-            packets, error = next(self.parts)
-            yield from packets
-            if error:
-                raise error("list index out of range")
-
-    assert list(all_packets_of(Container(), None)) == [1, 2, 3, 4]  # type: ignore[arg-type, comparison-overlap]
 
 
 def test_pictures_in_an_unknown_codec_are_an_error_that_says_so(
