@@ -157,6 +157,7 @@ class BoxTemplate:
         height, width = grey.shape
         left, top = np.floor(np.clip(box_xyxy[:2], 0, (width, height))).astype(int)
         right, bottom = np.ceil(np.clip(box_xyxy[2:], 0, (width, height))).astype(int)
+        self._box = np.asarray(box_xyxy, dtype=np.float64)
         self._origin = (int(left), int(top))
         self._size = (int(right - left), int(bottom - top))
         longer = max(self._size)
@@ -171,17 +172,29 @@ class BoxTemplate:
             self.usable = bool(self._template.std() >= _LEAST_CONTRAST)
 
     def find(self, other: GreyPicture) -> tuple[float, NDArray[np.float64]]:
-        """Return (best NCC, box of the template's size at the best place, float64 (4,))."""
+        """Return (best NCC, the candidate's whole box, float64 (4,), moved as its picture has moved).
+
+        Parts of the box outside the frame move with the rest, so a place may reach over the frame's border.
+        """
         height, width = other.shape
         x, y = self._origin
         x0, x1 = max(0, int(x - self._reach)), min(width, int(np.ceil(x + self._size[0] + self._reach)))
         y0, y1 = max(0, int(y - self._reach)), min(height, int(np.ceil(y + self._size[1] + self._reach)))
         region = shrink(other[y0:y1, x0:x1], *self._factors)  # the template fits: it lies inside
         best, u, v = best_match_opencv(self._template, region)
-        # the shrunk region's own scale, since its size was rounded to whole pixels
-        scale_x, scale_y = (x1 - x0) / region.shape[1], (y1 - y0) / region.shape[0]
-        left, top = x0 + u * scale_x, y0 + v * scale_y
-        return best, np.array([left, top, left + self._size[0], top + self._size[1]], dtype=np.float64)
+        rows, columns = self._template.shape
+        moved_x = _centre_in(x0, x1, region.shape[1], u, columns) - (x + self._size[0] / 2)
+        moved_y = _centre_in(y0, y1, region.shape[0], v, rows) - (y + self._size[1] / 2)
+        return best, self._box + np.array([moved_x, moved_y, moved_x, moved_y])
+
+
+def _centre_in(start: int, end: int, shrunk: int, place: int, length: int) -> float:
+    """Return where, in pixels of the frame, the middle of a match lies in a region that was shrunk.
+
+    By the middle, since region and template were each rounded to whole pixels: their scales differ, and an
+    edge would be off by half of what the template's length gained or lost, always to one side.
+    """
+    return start + (place + length / 2) * (end - start) / shrunk
 
 
 def shrink(picture: Grey, factor_x: float, factor_y: float) -> Grey:
