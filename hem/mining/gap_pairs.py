@@ -80,7 +80,8 @@ class GapPairs:
     """Detections before and after a possible gap.
 
     Attributes:
-        before, after: int64 (Q,), rows, of one class and one shot.
+        before, after: int64 (Q,), rows, of one class, no lost frame between them. Over a cut matching says
+            nothing: what such a gap hides nobody can tell.
         span: int64 (Q,), frames from one to the other, >= 2.
         sizes: float64 (Q,), > 0, IoU of the two boxes moved onto one centre.
         worth: float64 (Q,), > 0, what the assignment gains by joining them.
@@ -144,7 +145,9 @@ def _candidates(
 ) -> _Candidates:
     """Return int64 (Q,) twice, rows of ``befores`` and ``afters`` that may be one object; and their sizes."""
     index, found = index_of(evidence), evidence.detections
-    frame, kind = found.frame_index, index.kinds()
+    frame = found.frame_index
+    # one number for class and for the frames lost up to here: over those nothing is concluded
+    kind = found.labels + np.cumsum(~index.readable)[frame] * (index.n_labels + 1)
     start = np.searchsorted(frame[afters], frame[befores] + 2, side="left")
     end = np.searchsorted(frame[afters], frame[befores] + max_gap + 1, side="right")
     kept = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
@@ -178,7 +181,7 @@ def _pairs(
     seen = between(evidence, a, b)
     total = np.bincount(seen.gap, weights=seen.agreement, minlength=len(a))
     mean = total / np.maximum(np.bincount(seen.gap, minlength=len(a)), 1)
-    # short gaps that agree come first
+    # short gaps that agree come first, and so those within a shot before those over a cut
     worth = 0.01 + mean + 0.1 / span
     return GapPairs(a, b, span, sizes, worth, seen, complete)
 
@@ -286,7 +289,7 @@ def between(evidence: Evidence, before: NDArray[np.int64], after: NDArray[np.int
     early, late = before[gap], after[gap]
     forward = index.box.positions(early, at - frame[early])
     backward = index.box.positions(late, at - frame[late])
-    known = (forward >= 0) & (backward >= 0)
+    known = (forward >= 0) & (backward >= 0) & (index.shot[frame[early]] == index.shot[frame[late]])
     share = ((at - frame[early]) / (frame[late] - frame[early]))[:, None]
     first, last = (found.boxes_xyxy.take(rows, axis=0) for rows in (early, late))
     size = (1 - share) * _sizes(first) + share * _sizes(last)

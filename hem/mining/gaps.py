@@ -96,7 +96,7 @@ def gap_table(
 ) -> MinedTable:
     """Return hard positives, and ignore regions where a gap cannot be filled with certainty.
 
-    One frame without agreement (occlusion, change of appearance) makes its whole gap ignore, and so
+    One frame without agreement (occlusion, change of appearance, a cut) makes its whole gap ignore, and so
     does a box that leaves the frame. Weight: the lowest agreement in the gap.
 
     Args:

@@ -162,15 +162,29 @@ def with_gaps(table: MinedTable, gaps: MinedTable) -> MinedTable:
     """Return the rows of both, without what one of them settles for the other.
 
     Dropped are gap boxes whose detection teaches something already (also that it is false), and ignored
-    detections (the teacher's own low score) that a filled gap turns into a hard positive.
+    detections (the teacher's own low score) that a filled gap turns into a hard positive. An ignored gap box
+    that is an ignored detection's own is said once.
     """
     if not len(gaps):
         return table
     count = int(max(table.row.max(initial=-1), gaps.row.max(initial=-1))) + 2  # row -1 reads the end
     judged = any_of(table.row[table.kind != IGNORE], count)
     gaps = some_of(gaps, ~judged[gaps.row] | (gaps.row < 0))
+    gaps = some_of(gaps, ~_said(table, gaps, count))
     filled = any_of(gaps.row[(gaps.kind == POSITIVE) & (gaps.row >= 0)], count)
     return joined([some_of(table, ~((table.kind == IGNORE) & filled[table.row])), gaps])
+
+
+def _said(table: MinedTable, gaps: MinedTable, count: int) -> NDArray[np.bool_]:
+    """Return bool (M,): ignored gap boxes that are their detection's own, as exactly as an id tells boxes."""
+    at = np.full(count, -1, dtype=np.int64)
+    at[table.row] = np.arange(len(table))
+    own = at[gaps.row]
+    both = np.flatnonzero((gaps.kind == IGNORE) & (gaps.row >= 0) & (own >= 0))
+    said = np.zeros(len(gaps), dtype=np.bool_)
+    boxes = (table.boxes_xyxy.take(own[both], axis=0), gaps.boxes_xyxy.take(both, axis=0))
+    said[both] = (np.round(boxes[0], 2) == np.round(boxes[1], 2)).all(axis=1)
+    return said
 
 
 def off_labels(table: MinedTable) -> MinedTable:

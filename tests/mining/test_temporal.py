@@ -10,6 +10,7 @@ from hem.mining.temporal import query_temporal, steadiness
 from hem.mining.thresholds import TemporalThresholds
 from hem.structures import Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import BOX_REGION, CollectSettings, Evidence, NeighbourTable
+from hem.structures.video import FrameGap
 
 SETTINGS = CollectSettings(
     floor_score=0.0, window=3, max_gap=3, score_threshold=(0, 1), neighbour_threshold=(0, 1)
@@ -171,7 +172,7 @@ def test_a_gap_in_a_steady_track_is_a_hard_positive_with_the_teachers_low_score(
         ({}, {"max_gap": 2}, Kind.HARD_POSITIVE),
         ({}, {"max_gap": 1}, None),
         ({}, {"min_track": 3}, None),
-        ({"cuts": (3,)}, {}, None),
+        *(({"cuts": (cut,)}, {}, Kind.IGNORE) for cut in (3, 4, 5)),  # another scene: nobody can tell
         ({"ncc": 0.2}, {}, Kind.IGNORE),  # occluded: nobody can tell
         ({"matched": (0, 1)}, {}, None),  # (only one side was matched)
     ],
@@ -183,6 +184,23 @@ def test_what_a_gap_needs(more, limits, kind):
         assert Kind.HARD_POSITIVE not in found
     else:
         assert found == ({kind} if kind else set())
+
+
+def test_over_lost_frames_nothing_is_concluded():
+    evidence = evidence_of(track(1, 2, 5, 6))
+    times = np.arange(9) / 10.0
+    times[3] = np.nan
+    lost = replace(evidence.detections, frame_times_s=times, gaps=(FrameGap(3, 4, "damaged"),))
+    table = query_temporal(replace(evidence, detections=lost), LIMITS)
+    assert not [e for e in table.examples() if e.frame_index in (3, 4)]
+
+
+def test_an_ignored_gap_is_not_said_again_of_the_detection_in_it():
+    rows = [*track(1, 2, 4, 5), (3, HOME, 0.3)]
+    found = query_temporal(evidence_of(rows, ncc=0.2), LIMITS).examples()
+    assert [e.kind for e in found if e.frame_index == 3] == [Kind.IGNORE]
+    beside = query_temporal(evidence_of([*rows[:4], (3, (21.0, 20.0, 41.0, 40.0), 0.3)], ncc=0.2), LIMITS)
+    assert [e.kind for e in beside.examples() if e.frame_index == 3] == [Kind.IGNORE] * 2
 
 
 def test_gaps_are_filled_where_every_score_counts():
