@@ -35,7 +35,7 @@ def read_detections(
         only: the files of the folder that count, in any order; None for all.
 
     Raises:
-        HemError: if there are no detections, or a file is damaged.
+        HemError: if there are no detections, a file is damaged, or files number their classes differently.
     """
     if path.is_file():
         return [load_detections(path)], []
@@ -43,13 +43,14 @@ def read_detections(
     found = [load_detections(file) for file, kind in files.items() if kind.startswith("hem/detections/")]
     if not found:
         raise HemError(f"{path} holds no detections; `python -m hem.detect` writes them (.parquet)")
-    examples = [
-        example
-        for file, kind in files.items()
-        if kind.startswith("hem/hard_examples/")
-        for example in load_examples(file)[0]
-    ]
-    return found, examples
+    mined = [load_examples(file) for file, kind in files.items() if kind.startswith("hem/hard_examples/")]
+    named = [one.class_names for one in found] + [tuple(header["class_names"]) for _, header in mined]
+    if len(lists := sorted({names for names in named if names})) > 1:
+        raise HemError(
+            f"files below {path} number their classes differently: {', '.join(lists[0])} and "
+            f"{', '.join(lists[1])}; evaluate them apart"
+        )
+    return found, [example for examples, _ in mined for example in examples]
 
 
 def _all_of(path: Path) -> list[Path]:
@@ -61,10 +62,12 @@ def read_truth(path: Path, found: VideoDetections) -> VideoTruth | None:
     """Return the truth of one video, or None where there is none.
 
     ``path`` is a file, or a folder that holds ``<video id>.parquet`` (as hem writes truth),
-    ``<video id>.txt``, or ``gt.txt`` in the folder of the video's id (both MOTChallenge text).
+    ``<video id>.txt``, or ``gt.txt`` in the folder of the video's id (both MOTChallenge text). Where truth
+    and detections both name their classes, labels are numbered as the detections' are.
 
     Raises:
-        HemError: if ``path`` is absent or a file is damaged.
+        HemError: if ``path`` is absent, a file is damaged, or objects are of a class that the detections do
+            not name.
     """
     if not path.exists():
         raise HemError(f"{path} is not there; give the truth's file or the folder that holds it")
@@ -72,8 +75,29 @@ def read_truth(path: Path, found: VideoDetections) -> VideoTruth | None:
     place = truth_place(path, video)
     if place is None:
         return None
-    own = place.suffix == ".parquet"
-    return replace(load_truth(place), video_id=video) if own else _mot_truth(place, found)
+    if place.suffix != ".parquet":
+        return _mot_truth(place, found)
+    return _numbered_alike(replace(load_truth(place), video_id=video), found, place)
+
+
+def _numbered_alike(truth: VideoTruth, found: VideoDetections, place: Path) -> VideoTruth:
+    """Return the truth with the detections' labels: by name, for two lists may hold one class in two places.
+
+    Where either names nothing, or each has one class, the numbers count.
+    """
+    own, names = truth.class_names, found.class_names
+    if own == names or not own or not names or len(own) == len(names) == 1:
+        return truth
+    numbers = np.zeros(max(int(truth.labels.max(initial=0)), len(own)) + 1, dtype=np.int64)  # 0: every class
+    for label in np.unique(truth.labels[truth.labels > 0]).tolist():
+        name = own[label - 1] if label <= len(own) else f"(label {label}, without a name)"
+        if name not in names:
+            raise HemError(
+                f"{place}: objects of class {name!r}, but the detections of {found.video.video_id} know "
+                f"{', '.join(names)}; rename the class, or leave its objects out of the truth"
+            )
+        numbers[label] = names.index(name) + 1
+    return replace(truth, labels=numbers[truth.labels], class_names=names)
 
 
 def truth_place(path: Path, video_id: str) -> Path | None:
