@@ -78,7 +78,7 @@ def test_classes_are_matched_by_name(make_detections, make_truth, tmp_path):
     assert figures["per_class"]["person"]["best_f1"] == figures["per_class"]["car"]["best_f1"] == 1
 
     save_truth(tmp_path / "a.mp4.parquet", replace(other, class_names=("car", "pedestrian")))
-    with pytest.raises(HemError, match="objects of class 'pedestrian', but .* a.mp4 know person, car, dog"):
+    with pytest.raises(HemError, match=r"objects of class 'pedestrian', but .* a\.mp4 know person, car, dog"):
         read_truth(tmp_path, found)
     # one class each can only be the same; without names there are numbers alone
     alone = make_truth([(2, BOX, 1)], 6)
