@@ -11,11 +11,14 @@ from hem.reporting.steps import Steps
 
 @entry("report")
 def main(values: dict[str, Any]) -> None:
-    """Write ``report.html`` and ``plots/`` into the run directory."""
+    """Write ``report.html`` and ``plots/`` into the run directory.
+
+    A report that is there stays where the videos are gone that its pictures came from.
+    """
     config = check(ReportConfig, values)
     run = Path(config.run_dir)
     with Steps() as steps:
-        report, _ = write_report(run)
+        report, _ = write_report(run, steps.say, again=True)
         steps.say(f"{run / 'report.html'}: {report.n_bytes / 1e6:.1f} MB, {report.examples} mined examples")
 
 

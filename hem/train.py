@@ -74,7 +74,7 @@ def run_experiment(config: TrainConfig, run: Path, steps: Steps, log: RunLog) ->
     document = compare(experiment, run, skipped, steps)
     document["seconds"]["total"] = time.monotonic() - started
     write_json(run / SUMMARY, "summary", document)
-    report, strips = write_report(run)
+    report, strips = write_report(run, steps.say)
     log.finished(document, dict(list(strips.items())[: config.logger.max_pictures]))
     steps.table(document)
     steps.say(f"report: {run / 'report.html'} ({report.examples} mined examples)")

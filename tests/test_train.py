@@ -86,6 +86,28 @@ def test_the_loop_is_whole_repeatable_and_shared(tmp_path: Path, worlds: Path) -
 
     arm = load_checkpoint(read_stages(tmp_path / "a")["checkpoints"]["flickers"])
     assert arm.class_names == ("face", "car")
+    pictures_are_not_lost_with_the_videos(tmp_path / "a", worlds)
+
+
+def pictures_are_not_lost_with_the_videos(run: Path, worlds: Path) -> None:
+    def report() -> subprocess.CompletedProcess[str]:
+        order = [sys.executable, "-m", "hem.report", f"run_dir={run}"]
+        return subprocess.run(order, capture_output=True, text=True, cwd=ROOT, check=False)
+
+    made = (run / "report.html").read_bytes()
+    assert report().returncode == 0
+    away = worlds.rename(worlds.with_name("away"))
+    try:
+        refused = report()
+        assert refused.returncode == 2
+        assert "stays as it is" in refused.stderr and "no pictures of" in refused.stderr
+        assert len((run / "report.html").read_bytes()) == pytest.approx(len(made), rel=0.01)
+        (run / "report.html").unlink()
+        without = report()
+        assert without.returncode == 0 and "report: no pictures of" in without.stderr
+        assert len((run / "report.html").read_bytes()) < 0.9 * len(made)
+    finally:
+        away.rename(worlds)
 
 
 def test_a_killed_run_goes_on_after_its_last_finished_stage(tmp_path: Path, worlds: Path) -> None:

@@ -44,7 +44,7 @@ def read_detections(
     if not found:
         raise HemError(f"{path} holds no detections; `python -m hem.detect` writes them (.parquet)")
     mined = [load_examples(file) for file, kind in files.items() if kind.startswith("hem/hard_examples/")]
-    named = [one.class_names for one in found] + [tuple(header["class_names"]) for _, header in mined]
+    named = [tuple(one.class_names) for one in found] + [tuple(header["class_names"]) for _, header in mined]
     if len(lists := sorted({names for names in named if names})) > 1:
         raise HemError(
             f"files below {path} number their classes differently: {', '.join(lists[0])} and "
@@ -85,7 +85,7 @@ def _numbered_alike(truth: VideoTruth, found: VideoDetections, place: Path) -> V
 
     Where either names nothing, or each has one class, the numbers count.
     """
-    own, names = truth.class_names, found.class_names
+    own, names = tuple(truth.class_names), tuple(found.class_names)
     if own == names or not own or not names or len(own) == len(names) == 1:
         return truth
     numbers = np.zeros(max(int(truth.labels.max(initial=0)), len(own)) + 1, dtype=np.int64)  # 0: every class

@@ -3,7 +3,7 @@
 import json
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,33 @@ def read_run(run: Path) -> RunFiles:
     )
 
 
-def write_report(run: Path) -> tuple[PageReport, dict[str, bytes]]:
-    """Write ``report.html`` and ``plots/`` into a run directory; return it and a few strips by caption."""
+def write_report(
+    run: Path, say: Callable[[str], None], *, again: bool = False
+) -> tuple[PageReport, dict[str, bytes]]:
+    """Write ``report.html`` and ``plots/`` into a run directory; return it and a few strips by caption.
+
+    Args:
+        run: of hem.train.
+        say: told each video that no pictures could be had of.
+        again: keep a report that is there rather than replace it by one without those pictures.
+
+    Raises:
+        HemError: if the run is not finished or not a run of hem, or with ``again`` if pictures would be lost.
+    """
     files = read_run(run)
-    problems = [f"{one['path']}: {one['reason']}" for one in files.summary["skipped"]]
     right: dict[str, bool] = files.measured["right"]
     chosen = with_strips(files.examples, right)
-    strips = _strips(files, chosen, problems)
+    unread: list[str] = []
+    strips, pairs = _strips(files, chosen, unread), _pairs(files, unread)
+    unread = list(dict.fromkeys(unread))
+    if unread and again and (run / "report.html").exists():
+        raise HemError(
+            f"{run / 'report.html'} stays as it is, since a new one loses pictures: {'; '.join(unread)}. "
+            "Bring the videos back, or move that report away to have one without"
+        )
+    for one in unread:
+        say(f"report: {one}")
+    problems = [f"{one['path']}: {one['reason']}" for one in files.summary["skipped"]] + unread
     known = with_neighbours(chosen, files.evidence)
     shown, notes = listed(files.examples, chosen)
     pictures = _plots(files)
@@ -96,7 +116,7 @@ def write_report(run: Path) -> tuple[PageReport, dict[str, bytes]]:
         mined=sum(example.kind is not Kind.IGNORE for example in files.examples),
         strips=strips,
         plots=pictures,
-        before_after=_pairs(files, problems),
+        before_after=pairs,
         class_names=files.class_names,
         truth=right,
         run=_about(files, run),
@@ -155,7 +175,7 @@ def _caption(example: HardExample) -> str:
     return f"{example.kind.value} {example.video_id} frame {example.frame_index} ({example.rule})"
 
 
-def _strips(files: RunFiles, chosen: Sequence[HardExample], problems: list[str]) -> dict[str, bytes]:
+def _strips(files: RunFiles, chosen: Sequence[HardExample], unread: list[str]) -> dict[str, bytes]:
     by_frame: dict[tuple[str, int], list[HardExample]] = {}
     for example in files.examples:
         by_frame.setdefault((example.video_id, example.frame_index), []).append(example)
@@ -165,7 +185,7 @@ def _strips(files: RunFiles, chosen: Sequence[HardExample], problems: list[str])
     for video_id in sorted({example.video_id for example in chosen}):
         mine = [example for example in chosen if example.video_id == video_id]
         last = found[video_id].n_frames - 1 if video_id in found else None
-        frames = _frames(files.videos[video_id], [e.frame_index for e in mine], last, problems)
+        frames = _frames(files.videos[video_id], [e.frame_index for e in mine], last, unread)
         for example in mine:
             indices = range(example.frame_index - AROUND, example.frame_index + AROUND + 1)
             marks = [_marks(video_id, index, by_frame, found, files) for index in indices]
@@ -197,14 +217,14 @@ def _marks(
 
 
 def _frames(
-    video: VideoInfo, centres: Sequence[int], last: int | None, problems: list[str]
+    video: VideoInfo, centres: Sequence[int], last: int | None, unread: list[str]
 ) -> Mapping[int, Tensor]:
     wanted = {index for centre in centres for index in range(centre - AROUND, centre + AROUND + 1)}
     inside = sorted(i for i in wanted if i >= 0 and (last is None or i <= last))
     try:
         return reread_frames(video, inside)
     except HemError as error:
-        problems.append(f"no pictures of {video.video_id}: {error}")
+        unread.append(f"no pictures of {video.video_id}: {error}")
         return {}
 
 
@@ -246,13 +266,13 @@ def _threshold(kind: str, mining: Mapping[str, Any]) -> str:
     return f"{name} = {mining[name]:g}" if isinstance(mining.get(name), int | float) else "as mined"
 
 
-def _pairs(files: RunFiles, problems: list[str]) -> list[tuple[str, bytes]]:
+def _pairs(files: RunFiles, unread: list[str]) -> list[tuple[str, bytes]]:
     """Return frames of held-out video where the retrained detector differs most from the baseline."""
     chosen = files.measured["pairs"]
     pairs: list[tuple[str, bytes]] = []
     for one in chosen[:MOST_PAIRS]:
         video = VideoInfo(**one["video"])
-        frames = _frames(video, [one["frame_index"]], one["frame_index"], problems)
+        frames = _frames(video, [one["frame_index"]], one["frame_index"], unread)
         frame = frames.get(one["frame_index"])
         if frame is None:
             continue
