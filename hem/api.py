@@ -24,7 +24,7 @@ from hem.mining.score_scale import ScoreScale
 from hem.mining.trial import try_out
 from hem.ops.rulings import honour
 from hem.seen import Seen, nothing_of, remarks_on
-from hem.stored import collected_with, exactly_for, refuse_other_pass
+from hem.stored import EVIDENCE, USED, exactly_for, folders_under, refuse_other_pass
 from hem.structures import HardExample, Kind
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.structures.example_list import counts_of
@@ -35,8 +35,6 @@ from hem.video.manifest import SkippedVideo
 
 if TYPE_CHECKING:
     from hem.detectors.protocol import Detector
-
-EVIDENCE = "evidence"
 
 
 @dataclass(frozen=True)
@@ -189,23 +187,22 @@ def mine_evidence(
             ranges that it must hold.
 
     Raises:
-        HemError: if there is no evidence, it cannot answer these thresholds, or was collected otherwise.
+        HemError: if there is no evidence, it cannot answer these thresholds, was collected otherwise, or is
+            twice of one video and no call says which it used last.
     """
     root, output, preset = Path(root), Path(output_dir), preset_of(preset)
     require_writable(output, "output_dir")
     calibration = _path(calibration)
     _calibration_given(preset, calibration)
     kept = _kept_for(root)
-    inner = kept / EVIDENCE
-    folders = sorted(path.parent for path in (inner if inner.is_dir() else kept).glob("*/detections.parquet"))
+    folders, left = folders_under(kept, collected or {})
     if not folders:
         raise HemError(
             f"evidence={root} holds no evidence; give the output_dir of an earlier mining run, or a run of "
             "hem.train that mined"
         )
-    ids = {folder: collected_with(folder, collected or {}).video_id for folder in folders}
-    by_id = sorted(folders, key=lambda folder: ids[folder])
-    return _answer(StoredEvidence(by_id), preset, output, seed, 0.0, verdicts, kept, calibration)
+    answer = _answer(StoredEvidence(folders), preset, output, seed, 0.0, verdicts, kept, calibration)
+    return replace(answer, remarks=[*left, *answer.remarks])
 
 
 def _kept_for(root: Path) -> Path:
@@ -267,6 +264,7 @@ def _answer(
             "seconds": seconds,
             RUN_DIR: str(output_dir.resolve()),
             "evidence": str(root.resolve()),
+            USED: [folder.name for folder in evidence.folders],
         },
     )
     return MiningResult(examples, evidence, rows, seconds, remarks_on(preset, seen))

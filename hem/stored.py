@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hem.artifacts import load_detections, read_json
 from hem.artifacts.evidence import load_evidence
 from hem.errors import HemError
 from hem.mining.presets import Paper, Preset
@@ -12,6 +13,10 @@ from hem.structures.evidence import CollectSettings, Evidence
 from hem.training.evidence_pass import folder_of
 from hem.training.videos import Videos
 
+EVIDENCE = "evidence"
+"""Folder of ``output_dir`` with the evidence of each video."""
+USED = "evidence_folders"
+"""In ``mining.json``: the folders of evidence that the call answered from."""
 _COLLECT = ("floor_score", "box_margin", "match_side", "variants", "elicit_share", "still_s")
 _MOST = ("window", "max_gap")
 _RANGES = ("score_threshold", "neighbour_threshold", "iou_threshold")
@@ -86,6 +91,45 @@ def refuse_other_pass(
                     f"collect.{name} is {other}, but {root} holds evidence of {video.video_id} that was "
                     f"collected with {one}: {way_out}"
                 )
+
+
+def folders_under(root: Path, wanted: Mapping[str, Any]) -> tuple[list[Path], list[str]]:
+    """Return the folders with evidence below a place, by video id, and what to say of those left out.
+
+    Of a video that was changed and mined again under its name, the evidence of both lies there: what the
+    last call used counts.
+
+    Args:
+        root: ``output_dir`` of a mining run, or the folder of evidence itself.
+        wanted: see ``collected_with``.
+
+    Raises:
+        HemError: if a folder was collected otherwise, or nothing says which of two is meant.
+    """
+    inner = root / EVIDENCE
+    places = sorted(path.parent for path in (inner if inner.is_dir() else root).glob("*/detections.parquet"))
+    by_id: dict[str, list[Path]] = {}
+    for folder in places:
+        by_id.setdefault(load_detections(folder / "detections.parquet").video.video_id, []).append(folder)
+    last = (root if inner.is_dir() else root.parent) / "mining.json"
+    used = read_json(last, "mining").get(USED, []) if last.is_file() else []
+    folders, left = [], []
+    for video_id, own in sorted(by_id.items()):
+        meant = own if len(own) == 1 else [folder for folder in own if folder.name in used]
+        if len(meant) != 1:
+            raise HemError(
+                f"two videos have the id {video_id!r}: evidence of it lies in {' and '.join(map(str, own))}; "
+                "remove what is of an older version, or mine the video again"
+            )
+        folders += meant
+        left += [
+            f"{video_id}: evidence in {folder} is of another version of the video, and left out"
+            for folder in own
+            if folder not in meant
+        ]
+    for folder in folders if wanted else ():
+        collected_with(folder, wanted)
+    return folders, left
 
 
 def _covers(name: str, collected: Any, wanted: Any) -> bool:  # noqa: ANN401

@@ -159,6 +159,12 @@ class StoredEvidence(Sequence[Evidence]):
         for at in range(len(self)):
             yield self[at]  # bound to no name here, so that it can go before the next one is read
 
+    @property
+    def folders(self) -> list[Path]:
+        """Where it lies, of what lies anywhere."""
+        places = [item[0] if isinstance(item, tuple) else item for item in self._items]
+        return [place for place in places if isinstance(place, Path)]
+
     def let_go(self) -> None:
         """Forget the one asked for last; it is read again when it is wanted."""
         self._last = None

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import shutil
 import weakref
 from dataclasses import replace
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 
 from hem import stored
-from hem.api import EVIDENCE, mine_evidence, mine_videos
+from hem.api import mine_evidence, mine_videos
 from hem.artifacts import evidence as evidence_files
 from hem.config import VideoConfig
 from hem.detectors.wrapped import WrappedDetector
 from hem.errors import HemError
 from hem.mining.presets import Paper, Temporal
+from hem.stored import EVIDENCE, USED
 from hem.structures import Kind
 from hem.structures.evidence import CollectSettings
 from hem.training import videos as videos_module
@@ -126,6 +128,29 @@ def test_damage_is_named_and_the_rest_mined(world):
     assert plain(alone) == plain(kept)
     assert alone.rows == kept.rows
     assert alone.rows[0]["gaps"]
+
+
+def test_of_a_video_that_was_changed_the_last_evidence_answers(world):
+    first = mined(world, "kept", collect=KEPT)
+    with (world / "clip.mp4").open("ab") as video:
+        video.write(bytes(8))  # another file with the same frames
+    second = mined(world, "kept", collect=KEPT)
+    digests = [result.evidence[0].detections.video.digest for result in (first, second)]
+    assert len(list((world / "kept" / EVIDENCE).iterdir())) == len(set(digests)) == 2
+    for place in (world / "kept", world / "kept" / EVIDENCE):
+        asked = mine_evidence(place, PRESET, output_dir=world / "asked")
+        assert plain(asked) == plain(second)
+        assert [one.detections.video.digest for one in asked.evidence] == digests[1:]
+        (said,) = asked.remarks
+        assert re.match("clip.mp4: evidence in .* is of another version of the video, and left out", said)
+    said_last = world / "kept" / "mining.json"
+    said_last.write_text(said_last.read_text().replace(USED, "unknown"))  # as written before it was said
+    for _ in range(2):
+        with pytest.raises(HemError, match=r"two videos have the id 'clip\.mp4': evidence .* remove what is"):
+            mine_evidence(world / "kept", PRESET, output_dir=world / "asked")
+        said_last.unlink(missing_ok=True)
+    assert plain(mined(world, "kept", collect=KEPT)) == plain(second)  # mined again: said again
+    assert plain(mine_evidence(world / "kept", PRESET, output_dir=world / "asked")) == plain(second)
 
 
 def test_of_many_videos_one_lies_in_memory(world, monkeypatch):
