@@ -18,7 +18,8 @@ class CocoJson(DetectionDataset):
     """Images and boxes of a COCO JSON file.
 
     ``iscrowd`` = 1 and ``ignore`` = 1 become ignore regions; annotations of other classes than
-    ``classes`` are left out, so their objects are background.
+    ``classes`` are left out, so their objects are background. So are those of a category that the file
+    does not list, which are counted among ``skips``.
 
     Args:
         root: folder that holds everything.
@@ -53,6 +54,8 @@ class CocoJson(DetectionDataset):
         self.category_ids = tuple(sorted(label_of, key=label_of.__getitem__))
         raw = _images(document, path, self._folder, label_of)
         super().__init__(root, raw, names, **options)
+        for where in _of_no_category(document, path):
+            self.skips.add("annotation of a category that is not listed", where)
 
     def as_given(self) -> dict[str, Any]:
         """Return the file's own rows of these images and classes, as pycocotools would read them.
@@ -187,6 +190,15 @@ def _file(name: str, folder: str) -> str:
 
 def _id(mapping: object, key: str, where: str) -> int:
     return whole_number(one_of(mapping, key, object, where), f"{where}: {key}", -(1 << 53))
+
+
+def _of_no_category(document: object, path: Path) -> Iterator[str]:
+    """Yield where annotations name a category that is none of the file's."""
+    at = str(path)
+    listed = {_id(one, "id", at) for one in one_of(document, "categories", list, at)}
+    for row, annotation in enumerate(one_of(document, "annotations", list, at)):
+        if _id(annotation, "category_id", where := f"{path}, annotations[{row}]") not in listed:
+            yield where
 
 
 def _boxes(document: object, path: Path, label_of: Mapping[int, int]) -> dict[int, list[RawBox]]:

@@ -22,7 +22,8 @@ class YoloText(DetectionDataset):
     """A folder of images and a folder of label files with the same names.
 
     A row is ``class x_centre y_centre width height`` in shares of the image, or ``class`` and the
-    corners of a polygon, of which the box is taken. An image without a label file has no objects.
+    corners of a polygon, of which the box is taken. An image without a label file has no objects; a
+    label file without an image is counted among ``skips``.
     Images are turned as their EXIF orientation says, as the format's own trainers do.
 
     Args:
@@ -51,6 +52,8 @@ class YoloText(DetectionDataset):
         folder = need(inside(root, images), self.how_to, directory=True)
         names = tuple(classes) if classes is not None else _class_names(root, self.how_to)
         super().__init__(root, _images(root, folder, len(names)), names, **options)
+        for path in _without_images(root, folder):
+            self.skips.add("label file without an image", str(path))
 
 
 def yolo(
@@ -102,12 +105,29 @@ def _images(root: Path, folder: Path, classes: int) -> Iterator[RawImage]:
         if path.suffix.lower() not in _ENDINGS:
             continue
         name = path.relative_to(root).as_posix()
-        parts = list(path.relative_to(root).with_suffix(".txt").parts)
-        if "images" in parts:
-            parts[parts.index("images")] = "labels"
-        labels = inside(root, "/".join(parts), name)
+        labels = inside(root, _of_labels(path.relative_to(root).with_suffix(".txt")), name)
         boxes = _boxes(labels, classes) if labels.is_file() else []
         yield RawImage(name, boxes, str(labels), relative=True)
+
+
+def _of_labels(place: Path) -> str:
+    """Return where the labels lie of what lies at a place below the root."""
+    parts = list(place.parts)
+    if "images" in parts:
+        parts[parts.index("images")] = "labels"
+    return "/".join(parts)
+
+
+def _without_images(root: Path, folder: Path) -> list[Path]:
+    """Return label files that belong to no image of the folder, as after a rename of one of both."""
+    place = _of_labels(folder.relative_to(root))
+    labels = inside(root, place) if place else root
+    if not labels.is_dir():
+        return []
+    images = (path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS)
+    known = {path.relative_to(folder).with_suffix("") for path in images}
+    found = (path for path in labels.rglob("*.txt") if path != root / "classes.txt")
+    return sorted(path for path in found if path.relative_to(labels).with_suffix("") not in known)
 
 
 def _boxes(path: Path, classes: int) -> list[RawBox]:

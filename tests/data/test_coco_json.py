@@ -27,6 +27,15 @@ def test_boxes_crowds_and_labels_by_category_id(fake):
     assert data.target(2).fully_labelled
 
 
+def test_annotations_of_no_category_are_counted(fake):
+    root = fake("coco")
+    edit(root, lambda d: d["annotations"][1].update(category_id=77))
+    data = CocoJson(root)
+    assert data.skips.counts["annotation of a category that is not listed"] == 1
+    assert "annotations[1]" in str(data.skips)
+    assert len(data.target(0).boxes_xyxy) == 1
+
+
 def test_a_subset_of_classes_in_the_order_asked_for(fake):
     root = fake("coco")
     data = CocoJson(root, classes=["dog"])

@@ -15,6 +15,30 @@ def test_boxes_polygons_and_images_without_labels(fake):
     assert len(data.target(1).labels) == len(data.target(2).labels) == 0
 
 
+def test_label_files_without_an_image_are_counted(fake):
+    root = fake("yolo")
+    assert not YoloText(root).skips.counts
+    (root / "labels/train/renamed").mkdir()
+    for stray in ("IMG_0.txt", "renamed/0.txt"):
+        (root / "labels/train" / stray).write_text("0 0.5 0.5 0.1 0.1")
+    for options in ({}, {"limit": 1}):
+        data = YoloText(root, **options)
+        assert data.skips.counts == {"label file without an image": 2}
+        assert "renamed/0.txt" in str(data.skips) or "IMG_0.txt" in str(data.skips)
+
+
+def test_labels_may_lie_beside_their_images(fake):
+    root = fake("yolo")
+    place = root / "all"
+    (root / "images/train").rename(place)
+    for file in (root / "labels/train").iterdir():
+        file.rename(place / file.name)
+    data = YoloText(root, images="all")
+    assert data.target(0).labels.tolist() == [1, 2] and not data.skips.counts
+    flat = YoloText(place, images="./", classes=["cat", "dog"])
+    assert flat.target(0).labels.tolist() == [1, 2]
+
+
 def test_names_from_classes_txt_or_the_caller(fake):
     root = fake("yolo")
     (root / "data.yaml").unlink()
