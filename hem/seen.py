@@ -80,13 +80,27 @@ def size_doubt(found: VideoDetections, *, given: bool) -> str:
 
 
 def remarks_on(preset: Preset, seen: Sequence[Seen]) -> list[str]:
-    """Return what is legal and probably not meant: boxes of another size, scores of another scale."""
+    """Return what is legal and probably not meant: boxes of another size, scores of another scale, labels
+    that have no name."""
     doubts = [f"{one.video.video_id}: {one.size_doubt}" for one in seen if one.size_doubt]
     if doubts:
         more = f" (and so in {len(doubts) - 1} more videos)" if len(doubts) > 1 else ""
         asked = "were they found at another size? Boxes must be in pixels of the video that is mined"
         doubts = [f"{doubts[0]}{more}: {asked}"]
-    return doubts + _remarks_on_scores(preset, seen)
+    return doubts + _remarks_on_names(seen) + _remarks_on_scores(preset, seen)
+
+
+def _remarks_on_names(seen: Sequence[Seen]) -> list[str]:
+    """Return what to say where labels go beyond the names: they may be counted from another number."""
+    nameless = next((one for one in seen if one.class_names and one.highest > len(one.class_names)), None)
+    if nameless is None:
+        return []
+    names = ", ".join(f"{label} is {name}" for label, name in enumerate(nameless.class_names[:3], 1))
+    more = ", …" if len(nameless.class_names) > 3 else ""
+    return [
+        f"{nameless.video.video_id}: label {nameless.highest} has no name among class_names ({names}{more}): "
+        "are the detections' classes numbered otherwise? Label 1 is the first name"
+    ]
 
 
 def _remarks_on_scores(preset: Preset, seen: Sequence[Seen]) -> list[str]:

@@ -1,5 +1,7 @@
 """What is remarked on after mining: boxes that fit another size of the video."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -76,3 +78,14 @@ def test_one_remark_for_all_videos():
     assert remark.startswith("b.mp4: 1 of its 1 boxes") and "and so in 1 more videos" in remark
     (alone,) = remarks_on(Paper(), two[:1])
     assert "more videos" not in alone and "another size?" in alone
+
+
+@pytest.mark.parametrize(
+    ("names", "highest", "said"),
+    [((), 9, False), (("person", "car"), 2, False), (("person", "car"), 3, True), (tuple("abcdef"), 7, True)],
+)
+def test_a_label_beyond_the_names_is_remarked_on(names, highest, said):
+    one = replace(found(spread(3, SIZE)), labels=np.array([1, highest, 1]), class_names=names)
+    remarks = remarks_on(Paper(), [seen(one)])
+    expected = f"a.mp4: label {highest} has no name among class_names (1 is {names[0] if names else ''}, "
+    assert len(remarks) == said and all(remark.startswith(expected) for remark in remarks)
