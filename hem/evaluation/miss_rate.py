@@ -194,7 +194,7 @@ def read_truth(path: Path, category: int = 1) -> dict[int, PedestrianTruth]:
     visible, not ignored; ``iscrowd`` alone ignores nothing, as in the CityPersons program.
 
     Raises:
-        HemError: if the file is damaged (the annotation is named).
+        HemError: if the file is damaged (the annotation is named), or all annotations are of others.
     """
     document = read_any_json(path)
     if not isinstance(document, dict) or "images" not in document or "annotations" not in document:
@@ -217,6 +217,8 @@ def read_truth(path: Path, category: int = 1) -> dict[int, PedestrianTruth]:
                     float(number_of(one, "ignore", where, 0.0) != 0),
                 )
             )
+    if rows and document["annotations"] and not any(rows.values()):
+        raise HemError(f"{path}: no annotation has category_id {category}, which pedestrians have here")
     tables = {image: np.array(values).reshape(-1, 7) for image, values in rows.items()}
     return {
         image: PedestrianTruth(table[:, :4], table[:, 4], table[:, 5], table[:, 6] > 0)
@@ -236,7 +238,7 @@ def read_detections(path: Path, category: int = 1) -> dict[int, PedestrianDetect
 def detections_of(
     rows: Sequence[Mapping[str, Any]], path: Path, category: int
 ) -> dict[int, PedestrianDetections]:
-    """Return COCO results by image; entries of other categories are left out."""
+    """Return COCO results by image; entries of other categories are left out, but not all of them."""
     grouped: dict[int, list[tuple[float, ...]]] = {}
     for index, one in enumerate(rows):
         where = f"{path}: results[{index}]"
@@ -245,6 +247,8 @@ def detections_of(
         if whole_number_of(one, "category_id", where, category) == category:
             image = whole_number_of(one, "image_id", where)
             grouped.setdefault(image, []).append((left, top, left + width, top + height, height, score))
+    if rows and not grouped:
+        raise HemError(f"{path}: no result has category_id {category}, which pedestrians have here")
     tables = {image: np.array(values) for image, values in grouped.items()}
     return {
         image: PedestrianDetections(table[:, :4], table[:, 4], table[:, 5]) for image, table in tables.items()

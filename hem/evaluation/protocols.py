@@ -61,8 +61,9 @@ def run_protocol(
         name: ``coco`` (results JSON; ground truth JSON), ``wider_face`` (folder or tar archive of
             ``<event>/<image>.txt``; folder of the ``.mat`` files), ``fddb`` (folder of
             ``fold-*-out.txt``; folder of ``FDDB-fold-*-ellipseList.txt``), ``miss_rate`` (results JSON;
-            ground truth JSON with height, vis_ratio and ignore) or ``video`` (detections as hem writes
-            them; truth as hem writes it, or MOTChallenge text).
+            ground truth JSON with height, vis_ratio and ignore; pedestrians are category 1 in both, others
+            are left out) or ``video`` (detections as hem writes them; truth as hem writes it, or
+            MOTChallenge text).
         miss_rate_setups: ``citypersons`` or ``caltech``.
         only: of ``video``: the files below ``predictions`` that count; None for all.
 

@@ -47,8 +47,9 @@ def save_checkpoint(
         "state_dict": state,
         "made_by": dict(made_by),
     }
-    with whole_file(path) as temporary:
-        torch.save(document, temporary)
+    # not by name: torch writes the name into the file, and equal weights should be equal files
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        torch.save(document, file)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

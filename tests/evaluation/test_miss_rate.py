@@ -180,6 +180,19 @@ def test_damaged_truth(tmp_path, change, message):
         read_truth(path)
 
 
+def test_other_categories_are_left_out_but_not_all_of_them(tmp_path):
+    other = {"category_id": 2}
+    truth = {"images": [{"id": 1}], "annotations": [PERSON, PERSON | other | {"id": 2}]}
+    found = [RESULT, RESULT | other | {"score": 0.95}]
+    assert run_protocol("miss_rate", *files(tmp_path, truth, found)).figures["reasonable"] == 0.0
+    results, path = files(tmp_path, truth | {"annotations": truth["annotations"][1:]}, found[1:])
+    with pytest.raises(HemError, match=r"gt\.json: no annotation has category_id 1"):
+        read_truth(path)
+    with pytest.raises(HemError, match=r"dt\.json: no result has category_id 1"):
+        read_detections(results)
+    assert len(read_truth(path, category=2)) == len(read_detections(results, category=2)) == 1
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b"null", b'{"images": 3}']
 )

@@ -25,6 +25,13 @@ def checkpoint(tmp_path: Path) -> Path:
     return path
 
 
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    detector = RetinaNet(class_names=("cat",), **SMALL)
+    for name in ("one.pt", "folder/another.pt"):
+        save_checkpoint(tmp_path / name, detector, {"_target_": "hem.detectors.retinanet.RetinaNet"}, {})
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "folder/another.pt").read_bytes()
+
+
 def changed(path: Path, **detector: object) -> Path:
     document = torch.load(path, weights_only=True)
     document["detector"] = {**document["detector"], **detector}
