@@ -25,6 +25,7 @@ class Seen:
         gaps: as people are told.
         candidates, exempt: detections over the score that `paper` asks, and those it never takes.
         size_doubt: why its boxes may be of another size of its pictures; "" where nothing says so.
+        flat: detections without width or height.
     """
 
     video: VideoInfo
@@ -35,6 +36,7 @@ class Seen:
     candidates: int
     exempt: int
     size_doubt: str
+    flat: int
 
     @classmethod
     def of(cls, evidence: Evidence, preset: Preset) -> "Seen":
@@ -54,7 +56,9 @@ class Seen:
         gaps = [str(gap) for gap in found.gaps]
         names, highest = tuple(found.class_names), int(found.labels.max(initial=1))
         doubt = size_doubt(found, given=not evidence.detector_calls)
-        return cls(found.video, names, highest, row, gaps, over, exempt, doubt)
+        left, top, right, bottom = found.boxes_xyxy.T
+        flat = int(((right <= left) | (bottom <= top)).sum())
+        return cls(found.video, names, highest, row, gaps, over, exempt, doubt, flat)
 
 
 def size_doubt(found: VideoDetections, *, given: bool) -> str:
@@ -87,7 +91,20 @@ def remarks_on(preset: Preset, seen: Sequence[Seen]) -> list[str]:
         more = f" (and so in {len(doubts) - 1} more videos)" if len(doubts) > 1 else ""
         asked = "were they found at another size? Boxes must be in pixels of the video that is mined"
         doubts = [f"{doubts[0]}{more}: {asked}"]
-    return doubts + _remarks_on_names(seen) + _remarks_on_scores(preset, seen)
+    return doubts + _remarks_on_flat_boxes(seen) + _remarks_on_names(seen) + _remarks_on_scores(preset, seen)
+
+
+def _remarks_on_flat_boxes(seen: Sequence[Seen]) -> list[str]:
+    """Return what to say of boxes that no example can have."""
+    flat = [one for one in seen if one.flat]
+    if not flat:
+        return []
+    count, where = sum(one.flat for one in flat), flat[0].video.video_id
+    more = f" and {len(flat) - 1} more videos" if len(flat) > 1 else ""
+    return [
+        f"{count} detections in {where}{more} have no width or no height: they count as neighbours, but "
+        "become no examples, since they'd teach nothing"
+    ]
 
 
 def _remarks_on_names(seen: Sequence[Seen]) -> list[str]:

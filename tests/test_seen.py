@@ -89,3 +89,13 @@ def test_a_label_beyond_the_names_is_remarked_on(names, highest, said):
     remarks = remarks_on(Paper(), [seen(one)])
     expected = f"a.mp4: label {highest} has no name among class_names (1 is {names[0] if names else ''}, "
     assert len(remarks) == said and all(remark.startswith(expected) for remark in remarks)
+
+
+def test_boxes_without_width_or_height_are_counted():
+    fine = found(spread(3, SIZE), "a.mp4")
+    flat = [found([[5, 5, 5, 30], [5, 5, 30, 5], [5, 5, 30, 30]], name) for name in ("b.mp4", "c.mp4")]
+    assert remarks_on(Paper(), [seen(fine)]) == []
+    (remark,) = remarks_on(Paper(), [seen(one) for one in (fine, flat[0])])
+    assert remark.startswith("2 detections in b.mp4 have no width or no height")
+    (remark,) = remarks_on(Paper(), [seen(one) for one in (fine, *flat)])
+    assert remark.startswith("4 detections in b.mp4 and 1 more videos have")
