@@ -126,6 +126,8 @@ def mine_videos(
     if detections is not None and len(data.videos) > 1:
         try_files(data, detections, detections_format, class_names, root)
     digests = _digests(data, detector, detections, detections_format)
+    if calibration is not None and detector is not None:
+        load_scale(calibration, asked=digests[0])  # of another detector: found before the pass
     refuse_other_pass(root, data, digests, settings, preset, class_names)
     started = time.monotonic()
     examples: Sequence[HardExample] | None = None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hem.mining.presets import Paper, Preset
+from hem.mining.presets import Elicited, Hem, Paper, Preset
 from hem.structures import FrameGap, Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import Evidence
 from hem.video.manifest import SkippedVideo
@@ -26,6 +26,7 @@ class Seen:
         candidates, exempt: detections over the score that `paper` asks, and those it never takes.
         size_doubt: why its boxes may be of another size of its pictures; "" where nothing says so.
         flat: detections without width or height.
+        unasked: detections are there, disturbances were to be asked for, and none was.
     """
 
     video: VideoInfo
@@ -37,6 +38,7 @@ class Seen:
     exempt: int
     size_doubt: str
     flat: int
+    unasked: bool
 
     @classmethod
     def of(cls, evidence: Evidence, preset: Preset) -> "Seen":
@@ -57,8 +59,9 @@ class Seen:
         names, highest = tuple(found.class_names), int(found.labels.max(initial=1))
         doubt = size_doubt(found, given=not evidence.detector_calls)
         left, top, right, bottom = found.boxes_xyxy.T
+        unasked = bool(len(found)) and bool(evidence.collected.variants) and not evidence.elicit_calls
         flat = int(((right <= left) | (bottom <= top)).sum())
-        return cls(found.video, names, highest, row, gaps, over, exempt, doubt, flat)
+        return cls(found.video, names, highest, row, gaps, over, exempt, doubt, flat, unasked)
 
 
 def size_doubt(found: VideoDetections, *, given: bool) -> str:
@@ -91,7 +94,21 @@ def remarks_on(preset: Preset, seen: Sequence[Seen]) -> list[str]:
         more = f" (and so in {len(doubts) - 1} more videos)" if len(doubts) > 1 else ""
         asked = "were they found at another size? Boxes must be in pixels of the video that is mined"
         doubts = [f"{doubts[0]}{more}: {asked}"]
+    if isinstance(preset, Hem | Elicited):
+        doubts += _remarks_on_unasked(seen)
     return doubts + _remarks_on_flat_boxes(seen) + _remarks_on_names(seen) + _remarks_on_scores(preset, seen)
+
+
+def _remarks_on_unasked(seen: Sequence[Seen]) -> list[str]:
+    """Return what to say of videos without disturbance, which are judged by the video alone or not at all."""
+    unasked = [one for one in seen if one.unasked]
+    if not unasked:
+        return []
+    return [
+        f"in {len(unasked)} of {len(seen)} videos (first {unasked[0].video.video_id}) no frame was detected "
+        "again under disturbance: they are shorter than collect.elicit_share allows one for, or hold no "
+        "candidate; `hem` judges them by the video alone, `elicited` finds nothing there"
+    ]
 
 
 def _remarks_on_flat_boxes(seen: Sequence[Seen]) -> list[str]:

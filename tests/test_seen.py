@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hem.mining.presets import Paper
+from hem.mining.presets import Elicited, Hem, Paper, Temporal
 from hem.seen import Seen, remarks_on, size_doubt
 from hem.structures import VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
@@ -99,3 +99,16 @@ def test_boxes_without_width_or_height_are_counted():
     assert remark.startswith("2 detections in b.mp4 have no width or no height")
     (remark,) = remarks_on(Paper(), [seen(one) for one in (fine, *flat)])
     assert remark.startswith("4 detections in b.mp4 and 1 more videos have")
+
+
+@pytest.mark.parametrize(
+    ("variants", "calls", "said"), [(("noise",), 0, True), (("noise",), 3, False), ((), 0, False)]
+)
+def test_videos_that_are_not_disturbed_are_remarked_on(variants, calls, said):
+    one = found(spread(3, SIZE))
+    flags = np.zeros(one.n_frames, dtype=np.bool_)
+    evidence = Evidence(one, flags, flags, CollectSettings(variants=variants), elicit_calls=calls)
+    for preset in (Hem(), Elicited()):
+        remarks = remarks_on(preset, [Seen.of(evidence, preset)])
+        assert len(remarks) == said and all("in 1 of 1 videos (first a.mp4)" in one for one in remarks)
+    assert remarks_on(Temporal(), [Seen.of(evidence, Temporal())]) == []

@@ -100,9 +100,19 @@ class WrappedDetector(Detector):
         if not isinstance(answer, Mapping) or not {"boxes", "scores"} <= set(answer):
             raise HemError(f"detector {name}: an answer must be a mapping with boxes and scores")
         # as they are given: a score of 0.7 in float32 would be below a threshold of 0.7
-        boxes = _tensor(answer["boxes"], torch.float64).reshape(-1, 4)
-        scores = _tensor(answer["scores"], torch.float64).reshape(-1)
-        labels = _tensor(answer.get("labels", np.ones(len(scores))), torch.int64).reshape(-1)
+        try:
+            boxes = _tensor(answer["boxes"], torch.float64)
+            scores = _tensor(answer["scores"], torch.float64).reshape(-1)
+            given = answer.get("labels")
+            labels = _tensor(np.ones(len(scores)) if given is None else given, torch.float64).reshape(-1)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise HemError(f"detector {name}: boxes, scores and labels must be numbers: {error}") from None
+        if boxes.numel() and (boxes.ndim != 2 or boxes.shape[1] != 4):
+            raise HemError(f"detector {name}: boxes of one image must be (N, 4), got {tuple(boxes.shape)}")
+        boxes = boxes.reshape(-1, 4)
+        if bool((labels != labels.round()).any()):  # also of what is not a number
+            raise HemError(f"detector {name}: a label of one image is no whole number")
+        labels = labels.to(torch.int64)
         if not len(boxes) == len(scores) == len(labels):
             raise HemError(
                 f"detector {name}: {len(boxes)} boxes, {len(scores)} scores and {len(labels)} labels "

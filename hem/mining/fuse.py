@@ -118,14 +118,17 @@ def with_support(
     steady: Steadiness,
     thresholds: ElicitedThresholds,
     asked: NDArray[np.bool_],
+    most: float,
 ) -> NDArray[np.float64]:
     """Return float64 (N,): the mean answer plus what the frames around say, in units of the score.
 
     Full support counts as much as ``support_weight`` answers at positive_response, the answer that a true
-    object gives. Where no frame around could be asked, the average support of the video stands in, and
-    where ``asked``, bool (N,), is false: in repeated frames, whose neighbours show the same.
+    object gives; where no score reaches that, at ``most``, the highest score there is. Where no frame around
+    could be asked, the average support of the video stands in, and where ``asked``, bool (N,), is false: in
+    repeated frames, whose neighbours show the same.
     """
-    unit = thresholds.positive_response if np.isfinite(thresholds.positive_response) else 0.0
+    unit = thresholds.positive_response  # -inf, which all detections reach: support says nothing
+    unit = most if unit == np.inf else unit
     there = asked & (steady.neighbours > 0)
     usual = float(steady.support[there].mean()) if there.any() else 0.0
     support = np.where(there, steady.support, usual)
@@ -156,7 +159,11 @@ def response_weight(
 def _most(evidence: Evidence) -> float:
     """Return the highest score that the detector gives."""
     known = evidence.detections.score_range
-    return 1.0 if known is None else known[1]
+    most = 1.0 if known is None else known[1]
+    if np.isfinite(most):
+        return most
+    scores = (evidence.detections.scores, evidence.responses.score)
+    return float(max((one.max(initial=0.0) for one in scores), default=0.0))
 
 
 def on_track(
@@ -319,7 +326,7 @@ def _fused(
         return verdict, np.where(verdict == NEGATIVE, as_false, as_true)
 
     mean = np.nan_to_num(answers.mean, nan=0.0)
-    both = with_support(mean, steady, response, distinct)
+    both = with_support(mean, steady, response, distinct, _most(evidence))
     low = by_place | (known & ((both < response.negative_response) | static))
     high = known & (mean >= response.positive_response) & ~no_label
     confident = found.scores >= limits.score_threshold

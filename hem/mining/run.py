@@ -144,15 +144,22 @@ def resolved(thresholds: Thresholds, scale: ScoreScale) -> Thresholds:
 
 
 def _reachable(thresholds: Thresholds, scale: ScoreScale) -> None:
-    """Raise HemError if no score at all is as precise as a calibrated score_threshold asks."""
+    """Raise HemError if no score at all is as precise as a calibrated setting asks that makes negatives.
+
+    Beyond every score, score_threshold admits nothing, and every answer is below negative_response.
+    """
+    if scale.kind is not ScaleKind.CALIBRATED:
+        return
+    parts = [thresholds]
     if isinstance(thresholds, HemThresholds):
-        thresholds = thresholds.temporal
-    asked = thresholds.score_threshold
-    if scale.kind is ScaleKind.CALIBRATED and scale.threshold(asked) == float("inf"):
-        raise HemError(
-            f"mining.score_threshold={asked:g} asks for scores that are right in {asked:g} of cases, but "
-            f"this detector's are in at most {float(scale.values[-1]):g}: lower it, or train further"
-        )
+        parts = [thresholds.temporal, thresholds.elicited]
+    for name in ("score_threshold", "negative_response"):
+        for asked in (getattr(part, name) for part in parts if hasattr(part, name)):
+            if scale.threshold(asked) == float("inf"):
+                raise HemError(
+                    f"mining.{name}={asked:g} asks for scores that are right in {asked:g} of cases, but "
+                    f"this detector's are in at most {float(scale.values[-1]):g}: lower it, or train further"
+                )
 
 
 def query(evidence: Evidence, rule: Rule, thresholds: Thresholds) -> MinedTable:

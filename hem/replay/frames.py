@@ -154,8 +154,8 @@ def partial_targets(
         examples: mined boxes of any number of videos.
         kinds, label_share: what the arm uses; also decides the frames (see anchored_frames).
         background: kinds that leave no trace in the target, although they may choose the frame.
-        soft_scores: fill ``Target.soft_scores`` with the teacher's scores; boxes that only a
-            tracker saw (score None) get ``tracker_score`` (in [0, 1]).
+        soft_scores: fill ``Target.soft_scores`` with the teacher's scores; hard positives get
+            ``tracker_score`` (in [0, 1]) where that is higher, since they were missed at the teacher's own.
         tracker_score: see ``soft_scores``. Lowering it trusts tracked boxes less.
         sizes: (width, height) in pixels by video id; boxes are cut to the frame, and those with
             nothing inside are left out.
@@ -248,5 +248,9 @@ def _soft(positives: Sequence[HardExample], tracker_score: float) -> Tensor:
                 f"{frame_name((example.video_id, example.frame_index))}: soft labels need scores in "
                 f"[0, 1], got {example.score}; calibrate the scores or turn soft labels off"
             )
-    scores = [tracker_score if e.score is None else e.score for e in positives]
+    # a hard positive was missed at its score: taught that, it would be held down where it is to be raised
+    scores = [
+        max(tracker_score, e.score or 0.0) if e.kind is Kind.HARD_POSITIVE or e.score is None else e.score
+        for e in positives
+    ]
     return torch.tensor(scores, dtype=torch.float32)

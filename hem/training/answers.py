@@ -169,7 +169,12 @@ def notes_beside(result: Path) -> Path:
 
 @contextmanager
 def remembered(
-    detector: "Detector", digest: str, video: VideoInfo, floor_score: float, result: Path
+    detector: "Detector",
+    digest: str,
+    video: VideoInfo,
+    floor_score: float,
+    result: Path,
+    settings: Mapping[str, object] | None = None,
 ) -> Iterator[RememberedAnswers]:
     """Give what asks a detector about one video, its answers kept beside ``result`` until forgotten.
 
@@ -178,8 +183,10 @@ def remembered(
             ``asking`` is asked by its ``detect``.
         video, floor_score: what about, and from which score.
         result: what the answers are needed for.
+        settings: what else decides which pictures are asked about, and in which order. The checksums alone
+            do not: in a video where little moves two pictures may have the same sample.
     """
-    about = {"detector": digest, "video": video.digest, "floor_score": floor_score}
+    about = {"detector": digest, "video": video.digest, "floor_score": floor_score} | dict(settings or {})
     asking = getattr(detector, "asking", None)
     asked = asking(floor_score) if asking else nullcontext(partial(detector.detect, floor_score=floor_score))
     with asked as detect, RememberedAnswers(notes_beside(result), about, detect, EVERY_S) as answers:

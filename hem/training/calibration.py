@@ -55,16 +55,17 @@ def save_scale(path: Path, scale: ScoreScale, detector: str) -> None:
     write_json(path, _KIND, scale.to_dict(), made_by={"detector": detector})
 
 
-def load_scale(path: Path, evidence: Sequence[Evidence] = ()) -> ScoreScale:
+def load_scale(path: Path, evidence: Sequence[Evidence] = (), asked: str = "") -> ScoreScale:
     """Read what save_scale wrote.
 
     Args:
         path: the file.
         evidence: that it is to be used on.
+        asked: digest of the detector that it is to be used with, where there is no evidence yet.
 
     Raises:
         HemError: if the file cannot be read, holds no calibration, or that of another detector than
-            the evidence is from.
+            the one asked or that the evidence is from.
     """
     stored = read_json(path, _KIND)
     try:
@@ -73,6 +74,11 @@ def load_scale(path: Path, evidence: Sequence[Evidence] = ()) -> ScoreScale:
         raise HemError(f"calibration={path} holds no score scale: {error}") from None
     if scale.kind is not ScaleKind.CALIBRATED or not len(scale.scores):
         raise HemError(f"calibration={path} holds a {scale.kind.value} scale, not a calibrated one")
+    if detector and asked and asked != detector:
+        raise HemError(
+            f"calibration={path} is of detector {detector[:12]}, but the one to ask is {asked[:12]}: scores "
+            "of two detectors mean different things"
+        )
     for one in evidence:
         if detector and one.detector_digest and one.detector_digest != detector:
             raise HemError(

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -81,7 +81,8 @@ def run_pass(
                 if report:
                     report(before + frames)
 
-            with remembered(detector, digest, video, settings.floor_score, folder) as answers:
+            collect = {"collect": {item.name: getattr(settings, item.name) for item in fields(settings)}}
+            with remembered(detector, digest, video, settings.floor_score, folder, collect) as answers:
                 evidence = _one(detector, digest, videos, video, settings, show, answers)
                 save_evidence(folder, evidence)
                 answers.forget()

@@ -71,11 +71,25 @@ def test_a_torchvision_network_is_asked_as_it_is():
         ([{"boxes": [[0, 0, 1, 1]], "scores": [-0.1]}], r"score of -0.1, but score_range is 0\.\.1"),
         ([{"boxes": [[0, 0, float("inf"), 1]], "scores": [1.0]}], "not finite"),
         ([{"boxes": [[50, 50, 20, 90]], "scores": [1.0]}], "ends before it begins"),
+        ([{"boxes": [[0, 0, 1, 1, 0.5]], "scores": [1.0]}], r"must be \(N, 4\), got \(1, 5\)"),
+        ([{"boxes": [[0, 1], [2, 3], [4, 5], [6, 7]], "scores": [1.0, 1.0]}], r"got \(4, 2\)"),
+        ([{"boxes": [0, 0, 1, 1], "scores": [1.0]}], r"got \(4,\)"),
+        ([{"boxes": [[0, 0, 1, 1]], "scores": [None]}], "must be numbers"),
+        ([{"boxes": [[0, 0, 1, 1]], "scores": ["x"]}], "must be numbers"),
+        ([{"boxes": [[0, 0, 1, 1]], "scores": [1.0], "labels": ["car"]}], "must be numbers"),
+        ([{"boxes": [[0, 0, 1, 1]], "scores": [1.0], "labels": [1.7]}], "no whole number"),
     ],
 )
 def test_a_wrong_answer_is_named(answer, words):
     with pytest.raises(HemError, match=words):
         wrap(lambda images: answer).detect([FRAME])
+
+
+@pytest.mark.parametrize("answer", [{"boxes": [], "scores": []}, {"boxes": np.zeros((0, 4)), "scores": []}])
+def test_nothing_may_be_said_in_every_form(answer):
+    assert len(wrap(lambda images: [answer]).detect([FRAME])[0]) == 0
+    one = {"boxes": [[0, 0, 9, 9]], "scores": [0.5], "labels": None}
+    assert wrap(lambda images: [one]).detect([FRAME])[0].labels.tolist() == [1]
 
 
 def test_numbers_stay_as_they_are_given_and_the_floor_is_on_their_scale():

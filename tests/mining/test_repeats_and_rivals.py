@@ -52,6 +52,26 @@ def test_no_hard_negative_lies_on_what_is_taught_as_an_object_of_its_class(rule,
     assert sorted(kinds) == sorted([kind, other])
 
 
+@pytest.mark.parametrize("top", [1.0, np.inf])
+def test_what_is_seen_all_along_is_no_hard_negative_however_high_labels_are_asked_for(top):
+    """Half of what a label needs is answered, and the frames around hold it: that is never false."""
+    found = replace(
+        found_in(range(9), [[20, 20, 60, 100]] * 9, [0.9] * 9, 9),
+        score_range=None if top == 1 else (0.0, top),
+    )
+    answers = ResponseTable([4, 4], [0, 1], [0.45, 0.45], [0.9] * 2)
+    evidence = Evidence(
+        found, np.zeros(9), np.zeros(9), ASKED, responses=answers, elicit_calls=2, detector_calls=9
+    )
+    for positive in (0.6, 0.8, 0.9, 1.0, np.inf):
+        asked = ElicitedThresholds(0.5, min_variants=2, negative_response=0.5, positive_response=positive)
+        said = query(evidence, "hem", HemThresholds(LIMITS, asked)).examples()
+        assert not [e for e in said if e.kind is Kind.HARD_NEGATIVE], positive
+    alone = replace(asked, support_weight=0.0)
+    said = query(evidence, "hem", HemThresholds(LIMITS, alone)).examples()
+    assert [e.frame_index for e in said if e.kind is Kind.HARD_NEGATIVE] == [4]
+
+
 @pytest.mark.parametrize(("most", "weights"), [(1.0, [0.5, 1.0, 1.0]), (100.0, [0.5, 0.8, 1.0])])
 def test_a_positive_weighs_by_where_its_answer_lies_up_to_the_highest_score(most, weights):
     asked = ElicitedThresholds(score_threshold=60.0, positive_response=50.0)

@@ -151,10 +151,12 @@ def test_soft_scores(example):
         example(0, NEGATIVE, A),
         example(0, PSEUDO, B, score=0.7, weight=0.9),
         example(0, POSITIVE, C, score=None, weight=0.5),
+        example(1, POSITIVE, B, score=0.1, weight=0.9),  # missed at this score, which is not what to teach
+        example(1, POSITIVE, C, score=0.8, weight=0.5),
     ]
-    target = partial_targets(mined, ALL, soft_scores=True, tracker_score=0.6)[("a.mp4", 0)]
-    assert target.soft_scores is not None
-    assert target.soft_scores.tolist() == pytest.approx([0.7, 0.6])
+    targets = partial_targets(mined, ALL, soft_scores=True, tracker_score=0.6)
+    soft = [targets["a.mp4", frame].soft_scores for frame in (0, 1)]
+    assert [one.tolist() for one in soft] == [pytest.approx([0.7, 0.6]), pytest.approx([0.6, 0.8])]
     with pytest.raises(HemError, match=r"a\.mp4#000000.*\[0, 1\], got 7"):
         partial_targets([*mined, example(0, PSEUDO, D, score=7)], ALL, soft_scores=True)
     partial_targets([*mined, example(0, PSEUDO, D, score=7)], ALL)  # raw scores are fine otherwise

@@ -96,7 +96,7 @@ def test_a_pass_may_be_broken_off_again_and_again(videos, tmp_path, whole) -> No
     assert sum(one.pictures for one in detectors) - in_all < 7 * len(detectors)
 
 
-@pytest.mark.parametrize("change", ["batch size", "detector", "floor", "damage", "nothing"])
+@pytest.mark.parametrize("change", ["batch size", "detector", "floor", "share", "damage", "nothing"])
 def test_answers_to_other_questions_are_not_used(videos, tmp_path, whole, change) -> None:
     expected, in_all = whole
     with pytest.raises(KeyboardInterrupt):
@@ -104,7 +104,9 @@ def test_answers_to_other_questions_are_not_used(videos, tmp_path, whole, change
             Asked(50).detector("another" if change == "detector" else "brightness"),
             VideoData(videos.videos, VideoConfig(batch_size=3 if change == "batch size" else 7)),
             CollectSettings(
-                variants=SETTINGS.variants, elicit_share=0.5, floor_score=0.01 if change == "floor" else 0.05
+                variants=SETTINGS.variants,
+                elicit_share=0.4 if change == "share" else 0.5,
+                floor_score=0.01 if change == "floor" else 0.05,
             ),
             tmp_path / "broken",
         )

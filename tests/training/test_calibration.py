@@ -14,8 +14,8 @@ from hem.artifacts.evidence import save_evidence
 from hem.config import ReplayConfig
 from hem.data.held_back import hold_back
 from hem.errors import HemError
-from hem.mining.presets import PseudoLabels, Temporal
-from hem.mining.score_scale import ScoreScale
+from hem.mining.presets import Hem, PseudoLabels, Temporal
+from hem.mining.score_scale import ScaleKind, ScoreScale
 from hem.structures import Detections, LabelledImage, Target, VideoDetections, VideoInfo
 from hem.structures.evidence import CollectSettings, Evidence
 from hem.training import arm as arm_module
@@ -92,6 +92,24 @@ def test_a_precision_that_no_score_has_is_named():
     scale = calibrate(Detector(), Stills(), floor_score=0.05, min_count=80)  # one estimate: half are right
     with pytest.raises(HemError, match=r"right in 0\.9 .* at most 0\.5"):
         Temporal(score_threshold=0.9, score_scale="calibrated").mine([evidence()], calibrated=scale)
+
+
+def test_of_another_detector_it_is_refused_before_there_is_evidence(tmp_path):
+    save_scale(tmp_path / "c.json", calibrate(Detector(), Stills(), floor_score=0.05, min_count=10), "of x")
+    assert load_scale(tmp_path / "c.json", asked="of x").kind is ScaleKind.CALIBRATED
+    with pytest.raises(HemError, match="is of detector of x, but the one to ask is of y"):
+        load_scale(tmp_path / "c.json", asked="of y")
+    save_scale(tmp_path / "any.json", calibrate(Detector(), Stills(), floor_score=0.05, min_count=10), "")
+    load_scale(tmp_path / "any.json", asked="of y")
+
+
+@pytest.mark.parametrize("name", ["score_threshold", "negative_response"])
+def test_an_answer_below_what_no_score_reaches_is_not_asked_for(name):
+    scale = calibrate(Detector(), Stills(), floor_score=0.05, min_count=80)
+    settings = {"score_threshold": 0.4, "negative_response": 0.4, "neighbour_threshold": 0.1} | {name: 0.9}
+    settings["positive_response"] = 0.95  # that no score reaches either: no labels, and no mistake
+    with pytest.raises(HemError, match=rf"mining\.{name}=0\.9 asks .* at most 0\.5"):
+        Hem(score_scale="calibrated", **settings).mine([evidence()], calibrated=scale)
 
 
 def test_mining_from_evidence_reads_settings_on_it(tmp_path):
