@@ -118,7 +118,7 @@ class ReplayConfig(Strict):
     )
     max_frames: int = Field(400, ge=1, description="frames kept a round; more is more disk, not more steps")
     max_per_video: int = Field(200, ge=1, description="so that one clip cannot dominate")
-    max_per_track: int = Field(6, ge=1, description="so that one object cannot dominate")
+    max_per_track: int | None = Field(None, ge=1, description="lower: one object dominates less; null: all")
     decay: float = Field(0.7, gt=0, le=1, description="weight of a round relative to the next one")
     video_balance: float = Field(
         0.0,

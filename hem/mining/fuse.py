@@ -27,7 +27,7 @@ from hem.mining.thresholds import (
     check_elicited,
     check_range,
 )
-from hem.mining.tracks import tracks_of
+from hem.mining.tracks import track_ids, tracks_of
 from hem.ops.isolation import any_of
 from hem.structures import HardExample
 from hem.structures.evidence import Evidence
@@ -232,7 +232,8 @@ def query_elicited(evidence: Evidence, thresholds: ElicitedThresholds) -> MinedT
     mean = np.nan_to_num(answers.mean, nan=0.0)
     as_negative, as_positive = response_weight(mean, mean, thresholds, _most(evidence))
     weights = np.where(verdict == NEGATIVE, as_negative, as_positive)
-    seen = {"response": answers.mean}
+    tracks = track_ids(evidence, thresholds.label_score, thresholds.link_iou)
+    seen = {"response": answers.mean, "track_id": tracks}
     return off_labels(_table(evidence, "elicited", verdict, weights, seen, thresholds.refine_boxes))
 
 
@@ -285,7 +286,10 @@ def query_hem(evidence: Evidence, thresholds: HemThresholds) -> MinedTable:
     steady, answers = steadiness(evidence, limits), answers_of(evidence, response.min_variants)
     static, no_label = background(evidence, response)
     verdict, weights = _fused(evidence, thresholds, steady, answers, static, no_label)
-    seen = columns_of(steady) | {"response": answers.mean}
+    seen = columns_of(steady) | {
+        "response": answers.mean,
+        "track_id": track_ids(evidence, limits.label_score, limits.link_iou),
+    }
     if evidence.change is not None:
         seen["change"] = evidence.change
     table = _table(evidence, "hem", verdict, weights, seen, response.refine_boxes)

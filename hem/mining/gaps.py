@@ -10,7 +10,7 @@ from hem.mining.gap_pairs import Between, GapPairs, Inside, explained, gap_pairs
 from hem.mining.index import index_of
 from hem.mining.table import IGNORE, POSITIVE, MinedTable, as_ignored, some_of
 from hem.mining.thresholds import TemporalThresholds
-from hem.mining.tracks import tracks_of
+from hem.mining.tracks import track_ids, tracks_of
 from hem.ops.boxes import Boxes
 from hem.ops.isolation import any_of, smallest_of
 from hem.ops.linking import assign_links
@@ -147,6 +147,9 @@ def _gap_table(evidence: Evidence, thresholds: TemporalThresholds, rule: str, ga
         evidence={
             "agreement": seen.agreement,
             "gap_frames": length[seen.gap].astype(np.float64),
+            "track_id": track_ids(evidence, thresholds.label_score, thresholds.link_iou)[
+                gaps.before[seen.gap]
+            ],
         },
     )
 

@@ -31,6 +31,7 @@ from hem.mining.table import (
     with_gaps,
 )
 from hem.mining.thresholds import TemporalThresholds, check_range
+from hem.mining.tracks import track_ids
 from hem.ops.isolation import any_of
 from hem.structures import HardExample
 from hem.structures.evidence import Evidence
@@ -293,7 +294,8 @@ def query_temporal(evidence: Evidence, thresholds: TemporalThresholds) -> MinedT
     weights = np.minimum(found.support, 1.0)
     false = np.flatnonzero(negative)
     weights[false] = negative_weight(found, thresholds, false)
-    table = verdict_table(evidence, "temporal", verdict, weights, columns_of(found))
+    seen = columns_of(found) | {"track_id": track_ids(evidence, thresholds.label_score, thresholds.link_iou)}
+    table = verdict_table(evidence, "temporal", verdict, weights, seen)
     if thresholds.max_gap:
         table = with_gaps(table, gap_table(evidence, thresholds, "temporal", negative))
     return off_labels(table)

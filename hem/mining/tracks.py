@@ -58,3 +58,18 @@ def tracks_of(evidence: Evidence, score_threshold: float, link_iou: float) -> Tr
 
     key = (index.count_at_least(score_threshold), float(link_iou))
     return index.remembered("tracks", key, joined, room=8)
+
+
+def track_ids(evidence: Evidence, score_threshold: float, link_iou: float) -> NDArray[np.float64]:
+    """Return float64 (N,): the number of each detection's track, NaN for those in none.
+
+    Examples keep it, so that a replay round can cap what one object gives (see hem.replay.select.Caps).
+    """
+    index = index_of(evidence)
+
+    def numbered() -> NDArray[np.float64]:
+        own = tracks_of(evidence, score_threshold, link_iou).of
+        return np.where(own >= 0, own, np.nan)
+
+    key = (index.count_at_least(score_threshold), float(link_iou))
+    return index.remembered("track ids", key, numbered, room=8)

@@ -26,9 +26,9 @@ class Caps:
     Attributes:
         max_frames: frames of a round. Raising it costs disk and gives rarer drawing of each.
         max_per_video: frames of one video; lowering it keeps one long clip from dominating.
-        max_per_track: frames in which one track (``evidence["track_id"]``) is an anchor; lowering
-            it keeps one steady false alarm or person from dominating. A frame stays if any of its
-            anchors has room or belongs to no track.
+        max_per_track: frames in which one track (``evidence["track_id"]``, which `temporal`, `elicited` and
+            `hem` tell) is an anchor; lowering it keeps one steady false alarm or person from dominating. A
+            frame stays if any of its anchors has room or belongs to no track.
         duplicate_bits: two frames of one video are near-duplicates if their 256-bit difference
             hashes differ in at most this many bits *and* the weaker frame has no anchor that the
             other lacks. Raising it drops more; None keeps all.

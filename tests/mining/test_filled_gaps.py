@@ -7,6 +7,7 @@ import pytest
 
 from hem.mining.run import query
 from hem.mining.thresholds import ElicitedThresholds, HemThresholds, TemporalThresholds
+from hem.replay.select import candidates, within_track_cap
 from hem.structures import Kind, VideoDetections, VideoInfo
 from hem.structures.evidence import BOX_REGION, CollectSettings, Evidence, NeighbourTable, ResponseTable
 
@@ -121,6 +122,27 @@ def test_two_gaps_fill_one_detection_once():
     assert [e.kind for e in filled] == [Kind.HARD_POSITIVE] and filled[0].score == 0.3
     apart = [e for e in query(with_own_places(evidence_of(rows, 0.0)), "temporal", LIMITS).examples()]
     assert [e.kind for e in apart if e.frame_index == 9] == [Kind.HARD_POSITIVE] * 2
+
+
+@pytest.mark.parametrize("rule", ["temporal", "hem"])
+def test_a_round_can_cap_what_one_object_gives(rule):
+    """Two objects, ten and five frames long, and a gap in the first."""
+    below = np.array([0.0, 30.0, 0.0, 30.0])
+    rows = [*steady((9,)), *((t, place(t) + below, 0.9, None) for t in range(4, 9)), (16, None, 0.3, None)]
+    limits = {"temporal": LIMITS, "hem": HemThresholds(LIMITS, ANSWERS)}[rule]
+    found = query(evidence_of(rows), rule, limits).examples()
+    by_track = {}
+    for example in found:
+        by_track.setdefault(example.evidence.get("track_id"), []).append(example.frame_index)
+    assert by_track == {  # the gap goes with what lies before it, and parts the object's track in two
+        0: [4, 5, 6, 7, 8, 9],
+        1: [4, 5, 6, 7, 8],
+        2: [10, 11, 12, 13, 14, 15],
+        None: [16],
+    }
+    last = [replace(e, kind=Kind.PSEUDO_LABEL, weight=1.0) for e in found if 10 <= e.frame_index <= 15]
+    kept = within_track_cap(candidates(last, [Kind.PSEUDO_LABEL]), 4)
+    assert len(kept.chosen) == 4 and kept.left_out["track_cap"] == 2
 
 
 def with_own_places(evidence):
