@@ -52,9 +52,10 @@ class CocoJson(DetectionDataset):
         names, label_of = _classes(document, path, classes)
         self._path, self._folder = path, images.strip("/")
         self.category_ids = tuple(sorted(label_of, key=label_of.__getitem__))
-        raw = _images(document, path, self._folder, label_of)
+        unlisted: list[str] = []
+        raw = _images(document, path, self._folder, label_of, unlisted)
         super().__init__(root, raw, names, **options)
-        for where in _of_no_category(document, path):
+        for where in unlisted:
             self.skips.add("annotation of a category that is not listed", where)
 
     def as_given(self) -> dict[str, Any]:
@@ -146,8 +147,11 @@ def _classes(
     return names, {ids[name]: label for label, name in enumerate(names, 1)}
 
 
-def _images(document: object, path: Path, folder: str, label_of: Mapping[int, int]) -> Iterator[RawImage]:
-    boxes = _boxes(document, path, label_of)
+def _images(
+    document: object, path: Path, folder: str, label_of: Mapping[int, int], unlisted: list[str]
+) -> Iterator[RawImage]:
+    """Yield the images with their boxes; ``unlisted`` takes where annotations name no listed category."""
+    boxes = _boxes(document, path, label_of, unlisted)
     known: set[int] = set()
     rows = one_of(document, "images", list, str(path))
     for row, image in enumerate(rows):
@@ -192,22 +196,20 @@ def _id(mapping: object, key: str, where: str) -> int:
     return whole_number(one_of(mapping, key, object, where), f"{where}: {key}", -(1 << 53))
 
 
-def _of_no_category(document: object, path: Path) -> Iterator[str]:
-    """Yield where annotations name a category that is none of the file's."""
+def _boxes(
+    document: object, path: Path, label_of: Mapping[int, int], unlisted: list[str]
+) -> dict[int, list[RawBox]]:
+    boxes: dict[int, list[RawBox]] = {}
     at = str(path)
     listed = {_id(one, "id", at) for one in one_of(document, "categories", list, at)}
-    for row, annotation in enumerate(one_of(document, "annotations", list, at)):
-        if _id(annotation, "category_id", where := f"{path}, annotations[{row}]") not in listed:
-            yield where
-
-
-def _boxes(document: object, path: Path, label_of: Mapping[int, int]) -> dict[int, list[RawBox]]:
-    boxes: dict[int, list[RawBox]] = {}
-    for row, entry in enumerate(one_of(document, "annotations", list, str(path))):
+    for row, entry in enumerate(one_of(document, "annotations", list, at)):
         where = f"{path}, annotations[{row}]"
         annotation = mapping_of(entry, where)
-        label = label_of.get(_id(annotation, "category_id", where))
+        category = _id(annotation, "category_id", where)
+        label = label_of.get(category)
         if label is None:
+            if category not in listed:
+                unlisted.append(where)
             continue
         bbox = one_of(annotation, "bbox", list, where)
         if len(bbox) != 4:

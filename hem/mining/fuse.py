@@ -127,8 +127,8 @@ def with_support(
     could be asked, the average support of the video stands in, and where ``asked``, bool (N,), is false: in
     repeated frames, whose neighbours show the same.
     """
-    unit = thresholds.positive_response  # -inf, which all detections reach: support says nothing
-    unit = most if unit == np.inf else unit
+    high = thresholds.positive_response  # -inf, which all detections reach: support says nothing
+    unit = most if high == np.inf else high
     there = asked & (steady.neighbours > 0)
     usual = float(steady.support[there].mean()) if there.any() else 0.0
     support = np.where(there, steady.support, usual)

@@ -146,8 +146,7 @@ def _candidates(
     """Return int64 (Q,) twice, rows of ``befores`` and ``afters`` that may be one object; and their sizes."""
     index, found = index_of(evidence), evidence.detections
     frame = found.frame_index
-    # one number for class and for the frames lost up to here: over those nothing is concluded
-    kind = found.labels + np.cumsum(~index.readable)[frame] * (index.n_labels + 1)
+    kind = index.kinds(np.cumsum(~index.readable))  # over lost frames nothing is concluded
     start = np.searchsorted(frame[afters], frame[befores] + 2, side="left")
     end = np.searchsorted(frame[afters], frame[befores] + max_gap + 1, side="right")
     kept = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]

@@ -209,15 +209,15 @@ class EvidenceIndex:
         pairs = self._overlaps(np.arange(count))
         return pairs, np.searchsorted(pairs.first, np.arange(count + 1, dtype=pairs.first.dtype))
 
-    def kinds(self) -> NDArray[np.int64]:
-        """int64 (N,): one number for class and shot."""
+    def kinds(self, part: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64 (N,): one number for class and part of the video, int64 (F,), such as ``shot``."""
         found = self._detections
-        return found.labels + self.shot[found.frame_index] * (self.n_labels + 1)
+        return found.labels + part[found.frame_index] * (self.n_labels + 1)
 
     @cached_property
     def _kin(self) -> NDArray[np.int64]:
         """int64 (N,): one number for class and shot, and one of its own for what a repeated frame holds."""
-        kin = self.kinds()
+        kin = self.kinds(self.shot)
         repeated = np.flatnonzero(~self.fresh)
         kin[repeated] = -1 - repeated
         return kin

@@ -186,7 +186,7 @@ def remembered(
         settings: what else decides which pictures are asked about, and in which order. The checksums alone
             do not: in a video where little moves two pictures may have the same sample.
     """
-    about = {"detector": digest, "video": video.digest, "floor_score": floor_score} | dict(settings or {})
+    about = {"detector": digest, "video": video.digest, "floor_score": floor_score, "settings": settings}
     asking = getattr(detector, "asking", None)
     asked = asking(floor_score) if asking else nullcontext(partial(detector.detect, floor_score=floor_score))
     with asked as detect, RememberedAnswers(notes_beside(result), about, detect, EVERY_S) as answers:

@@ -55,6 +55,15 @@ def save_scale(path: Path, scale: ScoreScale, detector: str) -> None:
     write_json(path, _KIND, scale.to_dict(), made_by={"detector": detector})
 
 
+def _refuse_other(path: Path, own: str, other: str, which: str) -> None:
+    """Raise HemError if a calibration's own detector and another are both known, and differ."""
+    if own and other and own != other:
+        raise HemError(
+            f"calibration={path} is of detector {own[:12]}, but {which} {other[:12]}: scores of two "
+            "detectors mean different things"
+        )
+
+
 def load_scale(path: Path, evidence: Sequence[Evidence] = (), asked: str = "") -> ScoreScale:
     """Read what save_scale wrote.
 
@@ -74,15 +83,7 @@ def load_scale(path: Path, evidence: Sequence[Evidence] = (), asked: str = "") -
         raise HemError(f"calibration={path} holds no score scale: {error}") from None
     if scale.kind is not ScaleKind.CALIBRATED or not len(scale.scores):
         raise HemError(f"calibration={path} holds a {scale.kind.value} scale, not a calibrated one")
-    if detector and asked and asked != detector:
-        raise HemError(
-            f"calibration={path} is of detector {detector[:12]}, but the one to ask is {asked[:12]}: scores "
-            "of two detectors mean different things"
-        )
+    _refuse_other(path, detector, asked, "the one to ask is")
     for one in evidence:
-        if detector and one.detector_digest and one.detector_digest != detector:
-            raise HemError(
-                f"calibration={path} is of detector {detector[:12]}, but the evidence of {one.video_id} is "
-                f"from {one.detector_digest[:12]}: scores of two detectors mean different things"
-            )
+        _refuse_other(path, detector, one.detector_digest, f"the evidence of {one.video_id} is from")
     return scale

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -81,7 +81,7 @@ def run_pass(
                 if report:
                     report(before + frames)
 
-            collect = {"collect": {item.name: getattr(settings, item.name) for item in fields(settings)}}
+            collect = asdict(settings)
             with remembered(detector, digest, video, settings.floor_score, folder, collect) as answers:
                 evidence = _one(detector, digest, videos, video, settings, show, answers)
                 save_evidence(folder, evidence)
